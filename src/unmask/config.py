@@ -1,0 +1,111 @@
+"""The whole configuration of a run: the sections of the rooms, presets, YAML."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, field_validator
+
+from unmask.data import CorpusConfig
+from unmask.errors import UserError, unknown
+from unmask.evaluate import ValidationConfig
+from unmask.files import write_whole
+from unmask.model import ModelConfig
+from unmask.recipe import parse_recipe
+from unmask.section import Section
+from unmask.train import TrainConfig
+
+
+class Config(Section):
+    """Everything that decides a run's result, apart from the machine."""
+
+    seed: int = Field(0, ge=0, description="of the initial weights, data order, rates and masks")
+    recipe: str = Field("bell", description="NAME[:key=value,...], e.g. bell:mean=0.4,std=0.15")
+    corpus: CorpusConfig = CorpusConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    validation: ValidationConfig = ValidationConfig()
+
+    @field_validator("recipe")
+    @classmethod
+    def _write_out(cls, text: str) -> str:
+        """Keep the recipe with every parameter named, so that a new default changes no old run."""
+        return parse_recipe(text).spec()
+
+
+def preset_names() -> list[str]:
+    """The shipped presets, smallest first."""
+    folder = resources.files("unmask") / "presets"
+    names = [f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")]
+    return sorted(names, key=lambda name: _size(load_preset(name)))
+
+
+def load_preset(name: str) -> Config:
+    """The configuration that a preset stands for.
+
+    Raises:
+        UserError: no such preset; the valid ones are listed.
+    """
+    folder = resources.files("unmask") / "presets"
+    names = [f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")]
+    if name not in names:
+        raise unknown("preset", name, names)
+    return Config(**yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")))
+
+
+def load_config(path: Path, base: Config | None = None) -> Config:
+    """Read a YAML file over a base configuration (the defaults, or a preset's).
+
+    Raises:
+        UserError: the file is missing, not YAML, or holds unknown keys or bad values; all of
+            them are named.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        line = " ".join(str(error).split())
+        raise UserError(f"the configuration {path} is not YAML: {line}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"the configuration {path} must hold keys and values, such as 'seed: 0'")
+    try:
+        return Config(**_merge((base or Config()).model_dump(mode="json"), values))
+    except UserError as error:
+        raise UserError(f"the configuration {path}: {error}") from None
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write a configuration so that `load_config` gives it back."""
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=200)
+    write_whole(path, text.encode())
+
+
+def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
+    """Dotted names of the fields in which two configurations differ, with both values."""
+    before, after = _flat(old.model_dump()), _flat(new.model_dump())
+    return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        inner = merged.get(key)
+        both = isinstance(inner, dict) and isinstance(value, dict)
+        merged[key] = _merge(inner, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _size(config: Config) -> int:
+    return config.model.layers * config.model.width**2

@@ -1,0 +1,181 @@
+"""Blocks: token sequences of one length, packed from documents, on disk or in memory."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unmask.data.tokenizers import Tokenizer
+from unmask.files import write_whole
+
+_FACTS, _TOKENS, _LENGTHS = "facts.json", "tokens.bin", "lengths.bin"
+# Documents encoded in one call: enough for all cores, few enough to hold their tokens in memory.
+_DOCUMENTS_AT_A_TIME = 1000
+_LETTERS_AT_A_TIME = 2**23
+_TOKENS_AT_A_TIME = 2**22
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A split, packed.
+
+    Attributes:
+        tokens: (N, L) unsigned integers.
+        lengths: (N,) tokens in each block before the padding; None where every block is full.
+        n_tokens: tokens of the split's documents with their separators, before anything was cut
+            off or dropped.
+        n_bytes: UTF-8 bytes of the same documents: nats per token * n_tokens / n_bytes / ln 2 is
+            bits per byte, exactly.
+    """
+
+    tokens: NDArray[Any]
+    lengths: NDArray[np.int32] | None
+    n_tokens: int
+    n_bytes: int
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def block_size(self) -> int:
+        """Tokens in a block, L."""
+        return int(self.tokens.shape[1])
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Some blocks.
+
+        Args:
+            indices: (B,) int64.
+
+        Returns:
+            The tokens, (B, L) int64, and which of them are not padding, (B, L) bool or None
+            where there is none.
+        """
+        rows = indices.numpy()
+        x = torch.from_numpy(self.tokens[rows].astype(np.int64))
+        if self.lengths is None:
+            return x, None
+        lengths = torch.from_numpy(self.lengths[rows].astype(np.int64))
+        return x, torch.arange(self.block_size)[None, :] < lengths[:, None]
+
+    def unigram_entropy(self) -> float:
+        """Entropy of the token frequencies, padding aside, in nats per token."""
+        counts = np.zeros(0, dtype=np.int64)
+        for rows in torch.arange(len(self)).split(max(1, _TOKENS_AT_A_TIME // self.block_size)):
+            x, valid = self.batch(rows)
+            seen = np.bincount((x if valid is None else x[valid]).flatten().numpy())
+            longer, shorter = (seen, counts) if len(seen) > len(counts) else (counts, seen)
+            counts = longer.copy()
+            counts[: len(shorter)] += shorter
+        p = counts[counts > 0] / counts.sum()
+        return float(-(p * np.log(p)).sum())
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a packed split holds; ``tokens`` and ``bytes`` as in `Blocks`."""
+
+    documents: int
+    bytes: int
+    tokens: int
+    blocks: int
+    block_size: int
+    dtype: str
+
+
+Packed = Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]
+"""Groups of blocks (n, L) with their lengths (n,)."""
+
+
+def wrap(documents: Iterable[NDArray[np.int64]], block_size: int, separator: int) -> Packed:
+    """Join the documents, a separator after each, and cut into full blocks; drop the remainder."""
+    rest = np.zeros(0, dtype=np.int64)
+    for tokens in documents:
+        rest = np.concatenate([rest, tokens, [separator]])
+        n = len(rest) // block_size
+        yield rest[: n * block_size].reshape(n, block_size), np.full(n, block_size)
+        rest = rest[n * block_size :]
+
+
+def pad(documents: Iterable[NDArray[np.int64]], block_size: int, separator: int) -> Packed:
+    """One document a block: cut off at its end, or closed by a separator and padded with more."""
+    for tokens in documents:
+        block = np.full((1, block_size), separator, dtype=np.int64)
+        kept = tokens[:block_size]
+        block[0, : len(kept)] = kept
+        yield block, np.array([min(len(tokens) + 1, block_size)])
+
+
+PACKINGS = {"wrap": wrap, "pad": pad}
+
+
+def write_blocks(
+    folder: Path, documents: Iterable[str], tokenizer: Tokenizer, block_size: int, packing: str
+) -> None:
+    """Pack documents into files that `read_blocks` opens; memory does not grow with the corpus."""
+    count = {"documents": 0, "bytes": 0, "tokens": 0, "blocks": 0}
+
+    def encoded() -> Iterator[NDArray[np.int64]]:
+        for some in _groups(documents):
+            for text, tokens in zip(some, tokenizer.encode(some), strict=True):
+                count["documents"] += 1
+                count["bytes"] += len(text.encode())
+                count["tokens"] += len(tokens) + 1
+                yield tokens
+
+    dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
+    packed = PACKINGS[packing](encoded(), block_size, tokenizer.separator_id)
+    with (folder / _TOKENS).open("wb") as tokens_file, (folder / _LENGTHS).open("wb") as lengths:
+        for some_blocks, some_lengths in packed:
+            tokens_file.write(some_blocks.astype(dtype).tobytes())
+            lengths.write(some_lengths.astype(np.int32).tobytes())
+            count["blocks"] += len(some_blocks)
+        for file in (tokens_file, lengths):  # on disk before the facts that vouch for them
+            file.flush()
+            os.fsync(file.fileno())
+    facts = Facts(**count, block_size=block_size, dtype=dtype.name)
+    write_whole(folder / _FACTS, json.dumps(asdict(facts)).encode())
+
+
+def _groups(documents: Iterable[str]) -> Iterator[list[str]]:
+    """Lists of documents to encode together."""
+    group: list[str] = []
+    letters = 0
+    for text in documents:
+        group.append(text)
+        letters += len(text)
+        if len(group) == _DOCUMENTS_AT_A_TIME or letters >= _LETTERS_AT_A_TIME:
+            yield group
+            group, letters = [], 0
+    if group:
+        yield group
+
+
+def read_facts(folder: Path) -> Facts | None:
+    """What `write_blocks` noted; None if the files are not all there in full."""
+    try:
+        facts = Facts(**json.loads((folder / _FACTS).read_text()))
+        sizes = (folder / _TOKENS).stat().st_size, (folder / _LENGTHS).stat().st_size
+    except (OSError, ValueError, TypeError):
+        return None
+    width = np.dtype(facts.dtype).itemsize * facts.block_size
+    return facts if sizes == (facts.blocks * width, facts.blocks * 4) else None
+
+
+def read_blocks(folder: Path, facts: Facts) -> Blocks:
+    """Open packed blocks without reading them into memory."""
+    shape = (facts.blocks, facts.block_size)
+    if facts.blocks == 0:  # an empty file cannot be mapped
+        empty = np.zeros(shape, dtype=facts.dtype)
+        return Blocks(empty, None, facts.tokens, facts.bytes)
+    tokens = np.memmap(folder / _TOKENS, dtype=facts.dtype, mode="r", shape=shape)
+    lengths = np.fromfile(folder / _LENGTHS, dtype=np.int32)
+    full = bool((lengths == facts.block_size).all())
+    return Blocks(tokens, None if full else lengths, facts.tokens, facts.bytes)

@@ -1,0 +1,50 @@
+"""What a run reads: the ``corpus`` section of the configuration."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from unmask.section import Section
+
+
+class CorpusConfig(Section):
+    """Which text is read, how it becomes tokens and how those are packed into blocks."""
+
+    source: Annotated[
+        str,
+        Field(
+            description="text to train on: a named corpus (python-stdlib, tinystories, ...), "
+            "hf:NAME, or a path to .txt/.jsonl/.parquet files or a folder of them"
+        ),
+    ] = "python-stdlib"
+    valid_source: Annotated[
+        str | None,
+        Field(
+            description="a second source, all of it (its training split if it has splits) "
+            "validation text; without it the source's own validation split or held-out documents"
+        ),
+    ] = None
+    valid_fraction: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=0.5,
+            description="fraction of documents held out, chosen by their hash, "
+            "when there is no validation split",
+        ),
+    ] = 0.05
+    tokenizer: Annotated[
+        str,
+        Field(
+            description="bytes, bpe:N (trained on the training text, N entries in all), "
+            "or the name or folder of a Hugging Face tokenizer"
+        ),
+    ] = "bytes"
+    block_size: Annotated[int, Field(ge=2, description="tokens in a block")] = 128
+    packing: Annotated[
+        Literal["wrap", "pad"],
+        Field(
+            description="wrap: documents joined and cut into full blocks; "
+            "pad: one document a block, cut or padded"
+        ),
+    ] = "wrap"

@@ -1,0 +1,119 @@
+"""Documents: the texts a corpus is made of, and how some are held out."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from unmask.errors import UserError
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Texts that can be read any number of times, one at a time.
+
+    Attributes:
+        name: what the user called them, for messages.
+        identity: SHA-256 (hex) of what they are; equal identities mean equal texts in equal order.
+        read: starts a new reading. Texts without a single character are left out.
+    """
+
+    name: str
+    identity: str
+    read: Callable[[], Iterator[str]]
+
+    def __iter__(self) -> Iterator[str]:
+        """Read the documents from the start.
+
+        Raises:
+            UserError: there is none, or a file is not what it should be.
+        """
+        empty = True
+        for text in self.read():
+            if text:
+                empty = False
+                yield text
+        if empty:
+            raise UserError(f"{self.name} holds no text")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A corpus: training documents and, where it has a split of its own, validation documents."""
+
+    train: Documents
+    valid: Documents | None = None
+
+
+def digest(*parts: Any) -> str:
+    """SHA-256 (hex) of anything JSON can say."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def checked_text(value: Any, field: str, where: str) -> str:
+    """Return ``value`` if it is text that UTF-8 can hold.
+
+    Raises:
+        UserError: it is not; ``where`` names the file and row.
+    """
+    if not isinstance(value, str):
+        raise UserError(f"{where}: field {field!r} is not text but {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{where}: field {field!r} has half a surrogate pair, no text") from None
+    return value
+
+
+def missing_field(field: str, fields: list[str], where: str) -> UserError:
+    """Build the error for a row that lacks ``field``."""
+    names = ", ".join(fields) or "none"
+    return UserError(f"{where} has no field {field!r}; its fields: {names} (choose with field=...)")
+
+
+def hold_out(documents: Documents, fraction: float) -> tuple[Documents, Documents]:
+    """Split into training and validation documents, by each document's own hash.
+
+    A document is validation text when its SHA-256, read as a number, is below ``fraction`` of
+    the range. So equal documents land on one side, and neither their order nor their number moves
+    any other. Where that leaves a side without documents, the cut moves by as little as it can.
+
+    Raises:
+        UserError: (on reading) all documents are the same one.
+    """
+
+    @cache  # the cut needs a look at the texts, which a cached load must not pay for
+    def cut() -> int:
+        return _cut(documents, fraction)
+
+    def side(name: str, held_out: bool) -> Documents:
+        return Documents(
+            name=f"the {name} split of {documents.name}",
+            identity=digest(documents.identity, "hold out", fraction, name),
+            read=lambda: (text for text in documents if (_hash(text) < cut()) is held_out),
+        )
+
+    return side("training", False), side("validation", True)
+
+
+def _cut(documents: Documents, fraction: float) -> int:
+    """The hash below which a document is held out; at least one document is on each side."""
+    wanted = int(fraction * 2**256)
+    lowest, highest = 2**256, -1
+    for text in documents:
+        value = _hash(text)
+        lowest, highest = min(lowest, value), max(highest, value)
+        if lowest < wanted <= highest:  # both sides have a document: the rest cannot matter
+            return wanted
+    if lowest == highest:
+        raise UserError(
+            f"{documents.name} holds one distinct document, so none can be held out: "
+            "give corpus.valid-source, or cut a text file with document=paragraph or document=line"
+        )
+    return min(max(wanted, lowest + 1), highest)
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")

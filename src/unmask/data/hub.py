@@ -1,0 +1,108 @@
+"""Corpora from the Hugging Face hub, through `datasets`; its scripts are never run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from unmask.data.documents import Documents, Source, checked_text, digest, missing_field
+from unmask.errors import UserError
+
+
+@dataclass(frozen=True)
+class HubOptions:
+    """Which part of which dataset is read.
+
+    Attributes:
+        name: the dataset, as on the hub, or a local folder that `datasets` can load.
+        config: its configuration, if it has several.
+        split: the training documents.
+        valid: the validation documents; without it, some of the training ones are held out.
+        field: where a row's text is.
+        revision: a commit, tag or branch.
+    """
+
+    name: str
+    config: str | None = None
+    split: str = "train"
+    valid: str | None = None
+    field: str = "text"
+    revision: str | None = None
+
+
+PRESETS: dict[str, dict[str, str]] = {
+    "text8": {"name": "afmck/text8", "valid": "validation"},
+    "wikitext-2": {
+        "name": "Salesforce/wikitext",
+        "config": "wikitext-2-raw-v1",
+        "valid": "validation",
+    },
+    "wikitext-103": {
+        "name": "Salesforce/wikitext",
+        "config": "wikitext-103-raw-v1",
+        "valid": "validation",
+    },
+    "lm1b": {"name": "dvruette/lm1b", "valid": "test"},
+    "openwebtext": {"name": "Skylion007/openwebtext"},
+    "fineweb-edu": {"name": "HuggingFaceFW/fineweb-edu", "config": "sample-10BT"},
+    "tinystories": {"name": "roneneldan/TinyStories", "valid": "validation"},
+}
+
+
+def open_hub(options: HubOptions, spec: str, quiet: bool) -> Source:
+    """Load a dataset (from the hub, its cache, or a local folder) and open its splits.
+
+    Args:
+        options: what to load.
+        spec: what the user called it.
+        quiet: hide the progress bars of `datasets`.
+
+    Raises:
+        UserError: it cannot be loaded, or has no such config, split or field.
+    """
+    train = _split(options, options.split, spec, quiet)
+    valid = _split(options, options.valid, spec, quiet) if options.valid else None
+    return Source(train, valid)
+
+
+def _split(options: HubOptions, split: str, spec: str, quiet: bool) -> Documents:
+    import datasets  # noqa: PLC0415
+
+    try:
+        with _bars(quiet):
+            rows = datasets.load_dataset(
+                options.name, options.config, split=split, revision=options.revision
+            )
+    except Exception as error:  # the hub, the network and every file format have their own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise UserError(
+            f"the Hugging Face dataset {options.name!r} (config {options.config}, split {split}) "
+            f"cannot be loaded: {reason}; files can be given instead, as a path"
+        ) from error
+    if options.field not in rows.column_names:
+        raise missing_field(options.field, rows.column_names, f"the dataset {options.name!r}")
+    identity = digest("hf", 1, asdict(options), split, rows._fingerprint)
+    return Documents(f"split {split} of {spec}", identity, partial(_texts, rows, options.field))
+
+
+def _texts(rows: Any, field: str) -> Iterator[str]:
+    number = 0
+    for batch in rows.select_columns([field]).iter(batch_size=1000):
+        for value in batch[field]:
+            number += 1
+            yield checked_text(value, field, f"{rows.info.dataset_name}, row {number}")
+
+
+@contextmanager
+def _bars(quiet: bool) -> Iterator[None]:
+    import datasets  # noqa: PLC0415
+
+    change = quiet and datasets.is_progress_bar_enabled()
+    if change:
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if change:
+            datasets.enable_progress_bars()

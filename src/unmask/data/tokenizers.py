@@ -1,0 +1,257 @@
+"""Tokenizers: bytes, a byte-level BPE trained on the corpus, or any of Hugging Face's."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unmask.data.cache import kept
+from unmask.data.documents import digest
+from unmask.errors import UserError
+from unmask.files import sha256_of, write_whole
+
+MASK_SHOWN = "░"
+SEPARATOR_SHOWN = "\n¶\n"
+_SEPARATOR, _MASK = "<|sep|>", "<|mask|>"
+_SMALLEST_BPE = 256 + 2
+_VALID = "valid: bytes, bpe:N, or the name or folder of a Hugging Face tokenizer"
+_KIND_FILE = "unmask.json"
+_HUB_FILE = "tokenizer.json"
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back.
+
+    Attributes:
+        vocab_size: all ids, special ones included.
+        mask_id: the mask token.
+        separator_id: stands after each document.
+        never_predicted: ids that never occur in packed text.
+        fingerprint: SHA-256 (hex); equal fingerprints encode equally.
+    """
+
+    vocab_size: int
+    mask_id: int
+    separator_id: int
+    never_predicted: tuple[int, ...]
+    fingerprint: str
+
+    def encode(self, texts: list[str]) -> list[NDArray[np.int64]]:
+        """Token ids of each text; the name of a special token inside a text is just text."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids; a mask is shown as ░ and a separator as a line with ¶."""
+
+    def save(self, folder: Path) -> None:
+        """Write what `saved_tokenizer` reads."""
+
+
+class ByteTokenizer:
+    """UTF-8 bytes, a separator and a mask: 258 ids."""
+
+    vocab_size = 258
+    separator_id = 256
+    mask_id = 257
+    never_predicted: tuple[int, ...] = (257,)
+    fingerprint = digest("bytes", 1)
+
+    def encode(self, texts: list[str]) -> list[NDArray[np.int64]]:
+        """Bytes of each text."""
+        return [np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64) for text in texts]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text; bytes that are no UTF-8 become U+FFFD."""
+        shown = {self.separator_id: SEPARATOR_SHOWN.encode(), self.mask_id: MASK_SHOWN.encode()}
+        return b"".join(shown.get(i) or bytes([i]) for i in ids).decode(errors="replace")
+
+    def save(self, folder: Path) -> None:
+        """Write a note of its kind."""
+        write_whole(folder / _KIND_FILE, json.dumps({"kind": "bytes"}).encode())
+
+
+class HubTokenizer:
+    """A fast tokenizer of `transformers`, with a mask and a separator added where it has none."""
+
+    def __init__(self, fast: Any) -> None:
+        if fast.mask_token is None:
+            fast.add_special_tokens({"mask_token": _MASK})
+        separator = fast.eos_token or fast.sep_token or fast.bos_token
+        if separator is None:
+            fast.add_special_tokens({"eos_token": _SEPARATOR})
+            separator = _SEPARATOR
+        self._fast = fast
+        self._backend = fast.backend_tokenizer
+        self._backend.no_padding()
+        self._backend.no_truncation()
+        self._backend.encode_special_tokens = True  # "<|mask|>" in a text is not the mask
+        self.mask_id: int = fast.mask_token_id
+        self.separator_id: int = fast.convert_tokens_to_ids(separator)
+        self.vocab_size = max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
+        added = {i: token for i, token in fast.added_tokens_decoder.items() if token.special}
+        unknown = {fast.unk_token, getattr(self._backend.model, "unk_token", None)}
+        unknown_ids = {fast.get_vocab().get(name) for name in unknown}  # these do stand for text
+        occurring = {self.separator_id, *unknown_ids} - {self.mask_id}
+        reserved = {*fast.all_special_ids, *added, self.mask_id} - occurring
+        self.never_predicted = tuple(sorted(reserved))
+        special = [self.mask_id, self.separator_id, *self.never_predicted]
+        text = self._backend.to_str() + json.dumps(special)
+        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
+        self._reserved = np.zeros(self.vocab_size, dtype=bool)
+        self._reserved[list({*reserved, self.separator_id} - unknown_ids)] = True
+        names = [fast.convert_ids_to_tokens(i) for i in {*reserved, self.separator_id}]
+        # its first letter, where the rest follows: cut there, and the name is no longer one word
+        self._names = re.compile(
+            "|".join(f"{re.escape(n[0])}(?={re.escape(n[1:])})" for n in names if len(n) > 1)
+        )
+
+    def encode(self, texts: list[str]) -> list[NDArray[np.int64]]:
+        """Token ids without any special tokens, by all cores."""
+        encoded = self._encode(texts)
+        for i, ids in enumerate(encoded):
+            if self._reserved[ids].any():
+                encoded[i] = self._encode_names(texts[i])
+        return encoded
+
+    def _encode(self, texts: list[str]) -> list[NDArray[np.int64]]:
+        encoded = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(e.ids, dtype=np.int64) for e in encoded]
+
+    def _encode_names(self, text: str) -> NDArray[np.int64]:
+        """Encode a text with a special token's name, which the model takes for that token."""
+        cuts = [0, *(match.end() for match in self._names.finditer(text)), len(text)]
+        pieces = [text[a:b] for a, b in pairwise(cuts)]
+        ids = np.concatenate(self._encode(pieces))
+        if self._reserved[ids].any():
+            name = self._backend.id_to_token(int(ids[self._reserved[ids]][0]))
+            raise UserError(
+                f"corpus.tokenizer: it turns text into its special token {name!r}, as in a "
+                f"document that begins {text[:40]!r}; choose another ({_VALID})"
+            )
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text; the stretches between masks and separators are decoded each on its own."""
+        shown = {self.separator_id: SEPARATOR_SHOWN, self.mask_id: MASK_SHOWN}
+        text, stretch = "", list[int]()
+        for i in [*ids, None]:
+            if i is not None and i not in shown:
+                stretch.append(i)
+                continue
+            text += self._backend.decode(stretch, skip_special_tokens=False) if stretch else ""
+            text += shown[i] if i is not None else ""
+            stretch = []
+        return text
+
+    def save(self, folder: Path) -> None:
+        """Write it as `transformers` does."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._fast.save_pretrained(str(folder))
+        note = {"kind": "hub", "sha256": sha256_of(folder / _HUB_FILE)}
+        write_whole(folder / _KIND_FILE, json.dumps(note).encode())
+
+
+def load_tokenizer(spec: str, train: Iterable[str], identity: str, cache: Path) -> Tokenizer:
+    """Make the tokenizer that ``corpus.tokenizer`` names.
+
+    Args:
+        spec: ``bytes``, ``bpe:N``, or the name or folder of a Hugging Face tokenizer.
+        train: the documents a ``bpe:N`` is trained on.
+        identity: SHA-256 of what those documents are.
+        cache: where it is kept.
+
+    Raises:
+        UserError: no such tokenizer, or N is out of range for this text.
+    """
+    if spec == "bytes":
+        return ByteTokenizer()
+    if spec.startswith("bpe:"):
+        size = spec.removeprefix("bpe:")
+        if not size.isdecimal() or int(size) < _SMALLEST_BPE:
+            raise UserError(
+                f"corpus.tokenizer {spec!r}: N must be a whole number of at least "
+                f"{_SMALLEST_BPE} (the bytes, the separator and the mask)"
+            )
+        return _kept_bpe(int(size), train, identity, cache)
+    return HubTokenizer(_from_hub(spec))
+
+
+def saved_tokenizer(folder: Path) -> Tokenizer:
+    """Read a tokenizer that a run saved.
+
+    Raises:
+        UserError: it is missing or unreadable.
+    """
+    kind = _saved_kind(folder)
+    if kind is None:
+        raise UserError(f"{folder} holds no saved tokenizer, or not all of it")
+    return ByteTokenizer() if kind == "bytes" else HubTokenizer(_from_hub(str(folder)))
+
+
+def _saved_kind(folder: Path) -> str | None:
+    """``bytes`` or ``hub``; None if what `save` wrote is not there as it was written."""
+    try:
+        note = json.loads((folder / _KIND_FILE).read_text())
+        if note["kind"] == "bytes":
+            return "bytes"
+        return "hub" if note["sha256"] == sha256_of(folder / _HUB_FILE) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _from_hub(name: str) -> Any:
+    from transformers import AutoTokenizer  # noqa: PLC0415
+
+    try:
+        fast = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:  # the hub, the network and the parsers raise a great many kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"cannot load corpus.tokenizer {name!r}: {reason} ({_VALID})") from error
+    if not fast.is_fast:
+        raise UserError(f"corpus.tokenizer {name!r} has no fast version; {_VALID}")
+    return fast
+
+
+def _kept_bpe(size: int, train: Iterable[str], identity: str, cache: Path) -> HubTokenizer:
+    """The BPE of a training text, from the cache if it was trained before."""
+    folder = kept(
+        cache,
+        f"tokenizers/{digest('bpe', 1, identity, size)}",
+        whole=lambda folder: _saved_kind(folder) is not None,
+        make=lambda folder: HubTokenizer(_train_bpe(size, train)).save(folder),
+    )
+    return HubTokenizer(_from_hub(str(folder)))
+
+
+def _train_bpe(size: int, texts: Iterable[str]) -> Any:
+    """Train a byte-level BPE with ``size`` entries in all; it loses nothing of a text."""
+    from tokenizers import Tokenizer as Backend  # noqa: PLC0415
+    from tokenizers import decoders, models, pre_tokenizers, trainers  # noqa: PLC0415
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
+
+    backend = Backend(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[_SEPARATOR, _MASK],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    if backend.get_vocab_size() < size:
+        raise UserError(
+            f"corpus.tokenizer bpe:{size}: the training text gives at most "
+            f"{backend.get_vocab_size()} entries; choose N between {_SMALLEST_BPE} and that"
+        )
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=backend,
+        eos_token=_SEPARATOR,
+        mask_token=_MASK,
+        clean_up_tokenization_spaces=False,
+    )

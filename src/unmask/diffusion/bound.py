@@ -1,0 +1,101 @@
+"""The NELBO from masked cross-entropies, with its standard error, and the curve c(t).
+
+NELBO per token = E_{t~U(0,1)} [ (1/t) (1/L) sum over masked i of CE_i ] = integral of c(t) over
+(0, 1), where c(t) is the expected cross-entropy per masked token at mask rate t.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+N_BINS = 10
+
+
+@dataclass(frozen=True)
+class Bound:
+    """An estimate of the negative log-likelihood of text, or of an upper bound on it.
+
+    Attributes:
+        nelbo: nats per token.
+        stderr: its standard error over blocks, in nats per token; nan for a single block.
+        tokens: how many tokens the blocks held.
+        c_t: mean cross-entropy per masked token (nats) for t in [k/10, (k+1)/10), k = 0..9; None
+            for a bin that no draw fell into, and no curve for an exact likelihood.
+    """
+
+    nelbo: float
+    stderr: float
+    tokens: int
+    c_t: list[float | None] | None
+
+    @property
+    def ppl(self) -> float:
+        """Perplexity per token, exp(NELBO); infinity where that overflows."""
+        return math.exp(self.nelbo) if self.nelbo < 700 else math.inf
+
+    def record(self) -> dict[str, float | list[float | None] | None]:
+        """The numbers as JSON takes them: None where one is not finite."""
+
+        def finite(x: float) -> float | None:
+            return x if math.isfinite(x) else None
+
+        return {
+            "nelbo": finite(self.nelbo),
+            "stderr": finite(self.stderr),
+            "ppl": finite(self.ppl),
+            "c_t": self.c_t,
+        }
+
+    def bits_per_byte(self, tokens: int, n_bytes: int) -> float:
+        """Bits per byte of a text whose raw bytes and tokens are counted."""
+        return self.nelbo * tokens / n_bytes / math.log(2)
+
+
+def nelbo_from_draws(ce: Tensor, masked: Tensor, t: Tensor, lengths: Tensor) -> Bound:
+    """Estimate the NELBO from m draws of (t, mask) for each of n blocks.
+
+    The standard error is over blocks: the m draws of a block, which may be stratified among
+    themselves, are averaged first, and the blocks are independent of each other. With blocks of
+    unequal length it is that of a ratio (linearised).
+
+    Args:
+        ce: (n, m) summed cross-entropy of the masked tokens, nats.
+        masked: (n, m) how many tokens were masked.
+        t: (n, m) mask rates, marginally uniform on (0, 1).
+        lengths: (n,) tokens in each block.
+    """
+    nats = (ce.double() / t.double()).mean(dim=1)
+    bound = _ratio(nats, lengths)
+    bins = (t.double() * N_BINS).long().clamp(max=N_BINS - 1).flatten()
+    ce_by_bin = torch.zeros(N_BINS, dtype=torch.float64).index_add(0, bins, ce.double().flatten())
+    n_by_bin = torch.zeros(N_BINS, dtype=torch.float64).index_add(
+        0, bins, masked.double().flatten()
+    )
+    curve = [
+        total / count if count else None
+        for total, count in zip(ce_by_bin.tolist(), n_by_bin.tolist(), strict=True)
+    ]
+    return Bound(*bound, int(lengths.sum()), curve)
+
+
+def exact_nll(ce: Tensor, lengths: Tensor) -> Bound:
+    """Bound of an autoregressive model, exact for each block.
+
+    Args:
+        ce: (n,) summed cross-entropy of all tokens of a block, nats.
+        lengths: (n,) tokens in each block.
+    """
+    return Bound(*_ratio(ce.double(), lengths), int(lengths.sum()), None)
+
+
+def _ratio(nats: Tensor, lengths: Tensor) -> tuple[float, float]:
+    """Sum of nats over sum of tokens, and the standard error of that ratio over blocks."""
+    n, tokens = len(nats), lengths.double()
+    value = nats.sum() / tokens.sum()
+    if n < 2:
+        return float(value), math.nan
+    residual = nats - value * tokens
+    variance = (residual**2).sum() / (n - 1) / n
+    return float(value), float(variance.sqrt() / tokens.mean())

@@ -1,0 +1,64 @@
+"""Mask strategies: how a mask rate becomes the model's input and the positions it predicts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """A batch as the model sees it.
+
+    Attributes:
+        inputs: (B, L) int64 tokens, some of them hidden.
+        predicted: (B, L) bool, the positions whose clean token the model is asked for.
+    """
+
+    inputs: Tensor
+    predicted: Tensor
+
+
+Corrupt = Callable[[Tensor, Tensor, Tensor, Tensor | None, int], Corrupted]
+"""(x, t, u, valid, mask_id) -> Corrupted, with x (B, L) clean tokens, t (B,) mask rates, u (B, L)
+uniform noise in [0, 1), valid (B, L) bool or None where there is no padding."""
+
+
+@dataclass(frozen=True)
+class Masking:
+    """A mask strategy.
+
+    Attributes:
+        corrupt: the rule.
+        causal: whether the model must not look ahead (it predicts from what lies to the left).
+    """
+
+    corrupt: Corrupt
+    causal: bool = False
+
+
+def bernoulli(x: Tensor, t: Tensor, u: Tensor, valid: Tensor | None, mask_id: int) -> Corrupted:
+    """Mask every token on its own with probability t; padding is never masked."""
+    mask = u < t[:, None]
+    if valid is not None:
+        mask &= valid
+    return Corrupted(x.masked_fill(mask, mask_id), mask)
+
+
+def next_token(x: Tensor, t: Tensor, u: Tensor, valid: Tensor | None, mask_id: int) -> Corrupted:
+    """Predict every token from those before it: the autoregressive twin.
+
+    The inputs are shifted right by one; the mask token, otherwise unused there, is the start
+    symbol, so that the first token is predicted too and both bounds cover the same L tokens.
+    """
+    start = torch.full_like(x[:, :1], mask_id)
+    predicted = torch.ones_like(x, dtype=torch.bool) if valid is None else valid
+    return Corrupted(torch.cat([start, x[:, :-1]], dim=1), predicted)
+
+
+MASKINGS: dict[str, Masking] = {
+    "bernoulli": Masking(bernoulli),
+    "next-token": Masking(next_token, causal=True),
+}
+"""The mask strategies by the name a recipe calls them."""

@@ -1,0 +1,97 @@
+"""The training objective: weightings w(t), and the cross-entropy where it is asked for.
+
+Training loss = E_{t~p} [ w(t) (1/L) sum over predicted i of CE_i ]: with p uniform and w = 1/t it
+is the NELBO. Any positive weight with full support has the same optimum (time-agnostic network,
+infinite capacity).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unmask.diffusion.time import TimeDistribution
+
+
+class Weighting(ABC):
+    """A weight w(t) on the summed cross-entropy of a sequence masked at rate t."""
+
+    @abstractmethod
+    def weight(self, t: Tensor, p: TimeDistribution) -> Tensor:
+        """w(t), of t's shape and dtype; p is the distribution that t was drawn from."""
+
+    @abstractmethod
+    def mean(self, p: TimeDistribution) -> float:
+        """E_{t~p}[w(t) t]: the loss of a model whose every cross-entropy is 1.
+
+        Dividing by it puts every recipe's loss on one scale: log V for an untrained network.
+        """
+
+
+class Inverse(Weighting):
+    """w = 1/t: the NELBO's own weight, for uniform t."""
+
+    def weight(self, t: Tensor, p: TimeDistribution) -> Tensor:
+        """1/t."""
+        return 1 / t
+
+    def mean(self, p: TimeDistribution) -> float:
+        """1, whatever p is."""
+        return 1.0
+
+
+class Flat(Weighting):
+    """w = 1: every predicted token counts alike."""
+
+    def weight(self, t: Tensor, p: TimeDistribution) -> Tensor:
+        """1."""
+        return torch.ones_like(t)
+
+    def mean(self, p: TimeDistribution) -> float:
+        """The mean mask rate, by the midpoint rule in the quantile."""
+        n = 4096
+        midpoints = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+        return float(p.quantile(midpoints).mean())
+
+
+class Importance(Weighting):
+    """w = 1/(t p(t)): unbiased for the NELBO (over p's support) whatever p is."""
+
+    def weight(self, t: Tensor, p: TimeDistribution) -> Tensor:
+        """1/(t p(t))."""
+        return 1 / (t * p.pdf(t))
+
+    def mean(self, p: TimeDistribution) -> float:
+        """The length of p's support: E_p[1/p]."""
+        low, high = p.quantile(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
+        return float(high - low)
+
+
+WEIGHTINGS: dict[str, Weighting] = {
+    "1/t": Inverse(),
+    "flat": Flat(),
+    "importance": Importance(),
+}
+"""The weightings by the name a recipe calls them."""
+
+
+def predicted_cross_entropy(
+    hidden: Tensor, targets: Tensor, predicted: Tensor, head: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy at the predicted positions only; no logits exist anywhere else.
+
+    Args:
+        hidden: (B, L, D) final hidden states.
+        targets: (B, L) int64 clean tokens.
+        predicted: (B, L) bool, M of them true.
+        head: the vocabulary projection, (M, D) -> (M, V) logits.
+
+    Returns:
+        The cross-entropies in nats, (M,) float32 in row order, and the row of each, (M,) int64.
+    """
+    where = predicted.flatten().nonzero().squeeze(1)
+    logits = head(hidden.flatten(0, 1).index_select(0, where))
+    ce = F.cross_entropy(logits.float(), targets.flatten().index_select(0, where), reduction="none")
+    return ce, where // targets.shape[1]

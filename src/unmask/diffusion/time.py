@@ -1,0 +1,227 @@
+"""Distributions of the mask rate t, and how a batch of rates is drawn from them.
+
+Time is the mask rate: each token is replaced by the mask token with probability t. A distribution
+is its quantile function and its density; drawing is ``quantile(u)`` with u uniform. With
+*stratified* u the n rates of a batch cover the distribution evenly, whatever it is.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from unmask.diffusion.special import beta_quantile, log_beta
+from unmask.errors import UserError
+
+_SQRT_TWO_PI = math.sqrt(2 * math.pi)
+_SMALLEST_T = torch.finfo(torch.float32).tiny  # 1 / t stays finite in float32
+
+
+class TimeDistribution(ABC):
+    """A distribution of the mask rate on (0, 1].
+
+    Computed in float64 and returned in the dtype of the argument. (MPS has no float64: draw on
+    the CPU and move the rates.)
+    """
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """Mask rates below which a draw falls with probability u.
+
+        Args:
+            u: probabilities in [0, 1], any shape.
+
+        Returns:
+            t of u's shape and dtype, in (0, 1] and non-decreasing in u.
+        """
+        t = self._quantile(u.double())
+        return t.clamp(_SMALLEST_T, 1.0).to(u.dtype)
+
+    def pdf(self, t: Tensor) -> Tensor:
+        """Density at mask rates t (any shape); zero outside the support."""
+        return self._pdf(t.double()).to(t.dtype)
+
+    @abstractmethod
+    def _quantile(self, u: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _pdf(self, t: Tensor) -> Tensor: ...
+
+
+TIME_DISTRIBUTIONS: dict[str, type[TimeDistribution]] = {}
+"""The distributions by the name a recipe calls them."""
+
+D = TypeVar("D", bound=type[TimeDistribution])
+
+
+def register(name: str) -> Callable[[D], D]:
+    """Enter a distribution (a dataclass, its fields the parameters) in `TIME_DISTRIBUTIONS`."""
+
+    def enter(cls: D) -> D:
+        TIME_DISTRIBUTIONS[name] = cls
+        return cls
+
+    return enter
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError(message)
+
+
+@register("uniform")
+@dataclass(frozen=True)
+class Uniform(TimeDistribution):
+    """t ~ U[low, high], 0 <= low < high <= 1."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.low < self.high <= 1, f"{self}: need 0 <= low < high <= 1")
+
+    def _quantile(self, u: Tensor) -> Tensor:
+        return self.low + (self.high - self.low) * u
+
+    def _pdf(self, t: Tensor) -> Tensor:
+        inside = (t >= self.low) & (t <= self.high)
+        return inside.double() / (self.high - self.low)
+
+
+@register("truncated-normal")
+@dataclass(frozen=True)
+class TruncatedNormal(TimeDistribution):
+    """A normal of the given mean and std conditioned on [low, high]: the default bell.
+
+    ``mean`` and ``std`` are those of the normal before it is cut.
+    """
+
+    mean: float = 0.5
+    std: float = 0.2
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.low < self.high <= 1, f"{self}: need 0 <= low < high <= 1")
+        _require(self.std > 0 and math.isfinite(self.mean), f"{self}: need std > 0")
+        _require(self._mass() > 0, f"{self}: the normal has no mass between low and high")
+
+    def _cuts(self) -> tuple[float, float, float]:
+        """Standardised ends (a, b), and the sign that puts the interval in the lower tail.
+
+        There the normal distribution function keeps its relative precision.
+        """
+        a, b = (self.low - self.mean) / self.std, (self.high - self.mean) / self.std
+        return (-b, -a, -1.0) if a + b > 0 else (a, b, 1.0)
+
+    def _mass(self) -> float:
+        a, b, _ = self._cuts()
+        return (math.erfc(-b / math.sqrt(2)) - math.erfc(-a / math.sqrt(2))) / 2
+
+    def _quantile(self, u: Tensor) -> Tensor:
+        a, _, sign = self._cuts()
+        below = math.erfc(-a / math.sqrt(2)) / 2
+        v = u if sign > 0 else 1 - u
+        z: Tensor = torch.special.ndtri(below + self._mass() * v)
+        return (self.mean + self.std * sign * z).clamp(self.low, self.high)
+
+    def _pdf(self, t: Tensor) -> Tensor:
+        inside = (t >= self.low) & (t <= self.high)
+        z = (t - self.mean) / self.std
+        density = torch.exp(-z * z / 2) / (_SQRT_TWO_PI * self.std * self._mass())
+        return torch.where(inside, density, 0.0)
+
+
+@register("logit-normal")
+@dataclass(frozen=True)
+class LogitNormal(TimeDistribution):
+    """logit(t) ~ N(loc, scale^2)."""
+
+    loc: float = 0.0
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(self.scale > 0 and math.isfinite(self.loc), f"{self}: need scale > 0")
+
+    def _quantile(self, u: Tensor) -> Tensor:
+        return torch.sigmoid(self.loc + self.scale * torch.special.ndtri(u))
+
+    def _pdf(self, t: Tensor) -> Tensor:
+        inside = (t > 0) & (t < 1)
+        safe = torch.where(inside, t, 0.5)
+        z = (torch.logit(safe) - self.loc) / self.scale
+        density = torch.exp(-z * z / 2) / (_SQRT_TWO_PI * self.scale * safe * (1 - safe))
+        return torch.where(inside, density, 0.0)
+
+
+@register("beta")
+@dataclass(frozen=True)
+class Beta(TimeDistribution):
+    """t ~ Beta(alpha, beta)."""
+
+    alpha: float = 2.0
+    beta: float = 2.0
+
+    def __post_init__(self) -> None:
+        _require(self.alpha > 0 and self.beta > 0, f"{self}: need alpha > 0 and beta > 0")
+
+    def _quantile(self, u: Tensor) -> Tensor:
+        return beta_quantile(self.alpha, self.beta, u)
+
+    def _pdf(self, t: Tensor) -> Tensor:
+        a, b = t.new_tensor(self.alpha), t.new_tensor(self.beta)
+        density = torch.exp(
+            torch.xlogy(a - 1, t) + torch.special.xlog1py(b - 1, -t) - log_beta(a, b)
+        )
+        return torch.where((t >= 0) & (t <= 1), density, 0.0)
+
+
+@register("full")
+@dataclass(frozen=True)
+class Full(TimeDistribution):
+    """All mass at t = 1: every token is predicted, as in an autoregressive model."""
+
+    def _quantile(self, u: Tensor) -> Tensor:
+        return torch.ones_like(u)
+
+    def _pdf(self, t: Tensor) -> Tensor:
+        raise UserError("the point mass 'full' has no density; give it weight=flat or weight=1/t")
+
+
+def stratified(n: int, *, generator: torch.Generator | None = None) -> Tensor:
+    """Draw n probabilities, exactly one in each stratum [k/n, (k+1)/n), in increasing order.
+
+    Returns:
+        (n,) float64: feed it to ``quantile``.
+    """
+    return stratify(torch.arange(n), torch.rand(n, dtype=torch.float64, generator=generator), n)
+
+
+def stratify(stratum: Tensor, offset: Tensor, n: int) -> Tensor:
+    """Place offsets in [0, 1) into their strata: u = (stratum + offset) / n, never its upper end.
+
+    Args:
+        stratum: int64 in [0, n).
+        offset: float64 in [0, 1), broadcastable.
+    """
+    upper = (stratum + 1).double() / n
+    below_upper = torch.nextafter(upper, torch.zeros_like(upper))
+    return torch.minimum((stratum + offset) / n, below_upper)
+
+
+@lru_cache(maxsize=16)
+def deal(n: int) -> Tensor:
+    """Deal n strata to the n samples of a global batch, low and high rates alternating.
+
+    A golden-ratio sequence, so that any run of consecutive samples (a rank's, a micro-batch's)
+    spans the strata evenly. The data order is random, so which text gets which rate is too.
+
+    Returns:
+        (n,) int64, a permutation of 0..n-1: sample i gets stratum deal(n)[i].
+    """
+    golden = (math.sqrt(5) - 1) / 2
+    return torch.argsort(torch.argsort((torch.arange(n, dtype=torch.float64) * golden) % 1))

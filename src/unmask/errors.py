@@ -1,0 +1,19 @@
+"""The one kind of error a user can cause, and the sentence it is told in."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """What was asked for cannot be done; the message names the field or file and what is valid.
+
+    The command line prints the message alone (no traceback) and exits with status 2.
+    """
+
+
+def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
+    """Build the error for a name that is not among the ``valid`` ones, which it lists."""
+    names = sorted(valid)
+    close = get_close_matches(name, names, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return UserError(f"unknown {kind} {name!r}{hint}; valid: {', '.join(names)}")

@@ -1,0 +1,44 @@
+"""The size of the network: the ``model`` section of the configuration."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from unmask.section import Section
+
+
+class ModelConfig(Section):
+    """Shape of a `Transformer`; its vocabulary comes from the tokenizer, not from here."""
+
+    layers: int = Field(4, gt=0, description="Transformer blocks.")
+    width: int = Field(128, gt=0, description="Width D of the residual stream.")
+    heads: int = Field(4, gt=0, description="Attention heads H; must divide the width.")
+    rope_theta: float = Field(
+        10000.0, gt=0, allow_inf_nan=False, description="Base of the rotary position frequencies."
+    )
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head, D / H."""
+        return self.width // self.heads
+
+    @property
+    def mlp_width(self) -> int:
+        """Hidden width of the SwiGLU: 8/3 D, rounded up to a multiple of 32.
+
+        8/3 makes its three matrices cost what the two of a plain 4 D network would.
+        """
+        return -(-8 * self.width // (3 * 32)) * 32
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(
+                f"width must be divisible by heads: {self.width} / {self.heads} is not whole"
+            )
+        if self.head_dim % 2:
+            raise ValueError(
+                f"width / heads must be even (rotary positions turn pairs), "
+                f"but {self.width} / {self.heads} = {self.head_dim}"
+            )
+        return self

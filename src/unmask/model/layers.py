@@ -1,0 +1,126 @@
+"""The parts of a block: rotary positions, attention, SwiGLU.
+
+All matrices are separate 2-D parameters without bias, so that an optimiser which treats a matrix
+as a whole (Muon) sees each of them on its own.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unmask.model.config import ModelConfig
+
+
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    """Make a bias-free linear map with its weights unset: `Transformer` draws them all itself."""
+    # By way of the meta device, on which torch's own initialisation draws nothing.
+    return nn.Linear(inputs, outputs, bias=False, device="meta").to_empty(device="cpu")
+
+
+class RMSNorm(nn.RMSNorm):
+    """RMS normalisation of the last dimension, in the precision of its weight."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x (..., width)."""
+        # Under autocast x may be bfloat16 while the weight is not: a mix without a fused kernel.
+        return super().forward(x.to(self.weight.dtype))
+
+
+class Rotary(nn.Module):
+    """Rotary position embedding in the half-rotation convention of Llama and Qwen.
+
+    Channel i and channel i + d/2 of a head are one pair, turned by position * theta^(-2i/d).
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, head_dim: int, theta: float, cached: int = 2048) -> None:
+        super().__init__()
+        self.head_dim, self.theta = head_dim, theta
+        cos, sin = self._tables(cached, torch.device("cpu"))
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    def forward(self, length: int) -> tuple[Tensor, Tensor]:
+        """Return cos and sin, each (L, 1, head_dim), for positions 0 to L - 1."""
+        if length <= self.cos.shape[0]:
+            return self.cos[:length], self.sin[:length]
+        # Computed anew rather than kept: a buffer that grows would break compiled graphs.
+        return self._tables(length, self.cos.device)
+
+    def _tables(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        exponents = torch.arange(0, self.head_dim, 2, device=device) / self.head_dim
+        angles = torch.arange(length, device=device)[:, None] / self.theta**exponents
+        cos, sin = angles.cos(), angles.sin()
+        # The first half of a head receives -sin of the second, the second +sin of the first.
+        return torch.cat((cos, cos), -1)[:, None], torch.cat((-sin, sin), -1)[:, None]
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the heads x (B, L, H, d) by the angles of their positions, cos and sin (L, 1, d)."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.addcmul(x * cos, torch.cat((second, first), dim=-1), sin)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, queries and keys RMS-normalised per head before rotation."""
+
+    def __init__(self, config: ModelConfig, causal: bool) -> None:
+        super().__init__()
+        self.heads, self.causal = config.heads, causal
+        self.q = linear(config.width, config.width)
+        self.k = linear(config.width, config.width)
+        self.v = linear(config.width, config.width)
+        self.o = linear(config.width, config.width)
+        self.q_norm = RMSNorm(config.head_dim)
+        self.k_norm = RMSNorm(config.head_dim)
+
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+        """Mix positions: x (B, L, D), mask (B, 1, 1, L) True at keys to attend to, or None."""
+        by_head = (*x.shape[:-1], self.heads, -1)
+        value = self.v(x).view(by_head)
+        # The casts are for autocast: norms and angles are then float32, attention is not.
+        query = rotate(self.q_norm(self.q(x).view(by_head)), *angles).to(value.dtype)
+        key = rotate(self.k_norm(self.k(x).view(by_head)), *angles).to(value.dtype)
+        mixed = F.scaled_dot_product_attention(
+            query.transpose(1, 2),
+            key.transpose(1, 2),
+            value.transpose(1, 2),
+            attn_mask=mask,
+            is_causal=self.causal,
+        )
+        return self.o(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward network: down(silu(gate x) * up x)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate = linear(config.width, config.mlp_width)
+        self.up = linear(config.width, config.mlp_width)
+        self.down = linear(config.mlp_width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map each position of x (B, L, D) on its own."""
+        return self.down(F.silu(self.gate(x)) * self.up(x))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """One pre-norm block: attention, then the feed-forward network, each added to the stream."""
+
+    def __init__(self, config: ModelConfig, causal: bool) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(config.width)
+        self.attention = Attention(config, causal)
+        self.mlp_norm = RMSNorm(config.width)
+        self.mlp = SwiGLU(config)
+
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+        """Advance the residual stream x (B, L, D); the rest as in `Attention`."""
+        x = x + self.attention(self.attention_norm(x), angles, mask)
+        return x + self.mlp(self.mlp_norm(x))  # type: ignore[no-any-return]

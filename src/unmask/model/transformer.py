@@ -1,0 +1,124 @@
+"""The denoiser: which token stands at a masked position, given all the others.
+
+There is no time embedding: how many tokens are masked can be read off the input.
+The causal twin, the autoregressive baseline, is the same network with the same weights
+in which a position sees only itself and earlier ones.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unmask.model.config import ModelConfig
+from unmask.model.layers import Block, RMSNorm, Rotary
+
+EMBEDDING_STD = 0.02
+
+
+class Transformer(nn.Module):
+    """Pre-norm transformer with rotary positions, QK-norm, SwiGLU and an untied head.
+
+    Training calls the model for hidden states and its ``head`` on the masked positions alone,
+    so that (B, L, V) logits never exist.
+
+    Args:
+        config: the network's shape.
+        vocab_size: V, with the mask token and all other special tokens.
+        never_predicted: ids whose logit is -inf (the mask token, padding ...).
+        causal: whether a position sees only itself and earlier ones.
+        seed: of the initial weights, which depend on nothing else.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        vocab_size: int,
+        never_predicted: Sequence[int] = (),
+        *,
+        causal: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.config, self.causal = config, causal
+        self.embedding = nn.Embedding(vocab_size, config.width, device="meta").to_empty(
+            device="cpu"
+        )
+        self.rotary = Rotary(config.head_dim, config.rope_theta)
+        self.blocks = nn.ModuleList(Block(config, causal) for _ in range(config.layers))
+        self.norm = RMSNorm(config.width)
+        self.head = Head(config.width, vocab_size, never_predicted)
+        self._draw_weights(seed)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Compute the hidden states that `head` turns into logits.
+
+        Args:
+            x: (B, L) int64 token ids.
+            valid: (B, L) bool, False at padding, whose content then changes no valid position.
+                The causal network needs no mask for that and ignores it: its padding must stand
+                at the right end, which no valid position sees.
+
+        Returns:
+            (B, L, D) after the final norm; finite at padding too, but meaningless there.
+        """
+        mask = None if valid is None or self.causal else valid[:, None, None, :]
+        angles = self.rotary(x.shape[1])
+        hidden = self.embedding(x)
+        for block in self.blocks:
+            hidden = block(hidden, angles, mask)
+        return self.norm(hidden)  # type: ignore[no-any-return]
+
+    def matrix_parameters(self) -> list[nn.Parameter]:
+        """The matrices of the blocks: what Muon trains, not the embedding, head and norms."""
+        return [p for p in self.blocks.parameters() if p.ndim == 2]
+
+    @torch.no_grad()
+    def _draw_weights(self, seed: int) -> None:
+        """Set every weight from its own generator: torch's global random state stays untouched."""
+        generator = torch.Generator().manual_seed(seed)
+        # Each block adds to the residual stream twice; this keeps the sum's variance independent
+        # of the depth.
+        residual = 1 / math.sqrt(2 * self.config.layers)
+        for name, weight in self.named_parameters():
+            if weight.ndim == 1:
+                weight.fill_(1.0)
+                continue
+            if name == "head.weight":
+                weight.zero_()  # an untrained network is exactly undecided
+                continue
+            std = EMBEDDING_STD if name == "embedding.weight" else 1 / math.sqrt(weight.shape[1])
+            if name.endswith(("attention.o.weight", "mlp.down.weight")):
+                std *= residual
+            weight.copy_(std * torch.randn(weight.shape, generator=generator))
+
+
+class Head(nn.Module):
+    """Projection of hidden states onto the vocabulary, -inf where nothing may be predicted."""
+
+    bias: Tensor
+
+    def __init__(self, width: int, vocab_size: int, never_predicted: Sequence[int]) -> None:
+        super().__init__()
+        bad = [i for i in never_predicted if not 0 <= i < vocab_size]
+        if bad:
+            raise ValueError(f"never_predicted must be ids below vocab_size {vocab_size}: {bad}")
+        if len(set(never_predicted)) >= vocab_size:
+            raise ValueError("never_predicted leaves no token to predict")
+        self.weight = nn.Parameter(torch.empty(vocab_size, width))
+        # As the bias of the one matrix product, the exclusion costs nothing.
+        bias = torch.zeros(vocab_size)
+        bias[list(never_predicted)] = -math.inf
+        self.register_buffer("bias", bias, persistent=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return logits (..., V) of hidden states (..., D)."""
+        return F.linear(hidden, self.weight, self.bias)
+
+
+def parameter_count(model: Transformer) -> tuple[int, int]:
+    """Count the parameters: all of them, and those outside the embedding and the head."""
+    total = sum(p.numel() for p in model.parameters())
+    return total, total - model.embedding.weight.numel() - model.head.weight.numel()

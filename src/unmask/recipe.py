@@ -1,0 +1,169 @@
+"""A recipe: what a training run draws, hides and weighs. Data, which the loop never asks about.
+
+recipe = parse_recipe("bell:mean=0.4,std=0.15")
+t = recipe.times(seed=0, step=0, slots=torch.arange(32), batch_size=32)    # (32,) mask rates
+batch = recipe.corrupt(x, t, u, valid=None, mask_id=tokenizer.mask_id)
+loss = (recipe.weights(t)[rows] * ce).sum() / n_tokens
+"""
+
+import dataclasses
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from torch import Tensor
+
+from unmask.diffusion.masking import MASKINGS, Corrupted
+from unmask.diffusion.noise import Stream, uniform_double
+from unmask.diffusion.objective import WEIGHTINGS, Importance
+from unmask.diffusion.time import (
+    TIME_DISTRIBUTIONS,
+    Full,
+    TimeDistribution,
+    TruncatedNormal,
+    Uniform,
+    deal,
+    stratify,
+)
+from unmask.errors import UserError, unknown
+from unmask.spec import build, format_spec, parse_spec
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a training step draws mask rates, masks with them, and weighs the loss.
+
+    Attributes:
+        name: what it is called.
+        time: distribution of the mask rate.
+        weight: a name in `WEIGHTINGS`.
+        masking: a name in `MASKINGS`.
+        stratified: one rate in each of B equal strata of the global batch, or independent rates.
+    """
+
+    name: str
+    time: TimeDistribution
+    weight: str = "flat"
+    masking: str = "bernoulli"
+    stratified: bool = True
+
+    def __post_init__(self) -> None:
+        if self.weight not in WEIGHTINGS:
+            raise unknown("weight", self.weight, WEIGHTINGS)
+        if self.masking not in MASKINGS:
+            raise unknown("masking", self.masking, MASKINGS)
+        if isinstance(self.time, Full) != self.causal:
+            raise UserError(
+                f"recipe {self.name!r}: time=full and masking=next-token go together "
+                "(the autoregressive twin predicts every token)"
+            )
+        if isinstance(self.time, Full) and isinstance(WEIGHTINGS[self.weight], Importance):
+            raise UserError(f"recipe {self.name!r}: weight=importance needs a time with a density")
+
+    @property
+    def causal(self) -> bool:
+        """Whether the model must be causal."""
+        return MASKINGS[self.masking].causal
+
+    @cached_property
+    def _normaliser(self) -> float:
+        return WEIGHTINGS[self.weight].mean(self.time)
+
+    def times(self, *, seed: int, step: int, slots: Tensor, batch_size: int) -> Tensor:
+        """Mask rates of some samples of a step's global batch, a function of the counters alone.
+
+        Args:
+            seed: the run's seed.
+            step: the optimiser step.
+            slots: (b,) int64, the samples' places in the global batch, in [0, batch_size).
+            batch_size: samples in the global batch, over all ranks and micro-batches.
+
+        Returns:
+            (b,) float32 in (0, 1].
+        """
+        u = uniform_double(seed, Stream.TIME, step, slots, 1).squeeze(1)
+        if self.stratified:
+            u = stratify(deal(batch_size)[slots], u, batch_size)
+        return self.time.quantile(u).float()
+
+    def corrupt(
+        self, x: Tensor, t: Tensor, u: Tensor, *, valid: Tensor | None, mask_id: int
+    ) -> Corrupted:
+        """Hide tokens of x (B, L) at rates t (B,) with uniform noise u (B, L)."""
+        return MASKINGS[self.masking].corrupt(x, t, u, valid, mask_id)
+
+    def weights(self, t: Tensor) -> Tensor:
+        """Weight of each sample's summed cross-entropy, w(t) / E_p[w(t) t]; t's shape and dtype.
+
+        The constant divisor is our choice (the paper does not say): with it every recipe's loss
+        starts at log V, and a gradient-clipping threshold means the same for all.
+        """
+        return WEIGHTINGS[self.weight].weight(t, self.time) / self._normaliser
+
+    def spec(self) -> str:
+        """The recipe written out in full, every parameter named: `parse_recipe` reads it back."""
+        time_name = next(k for k, v in TIME_DISTRIBUTIONS.items() if v is type(self.time))
+        options = {
+            "time": time_name,
+            **dataclasses.asdict(self.time),  # type: ignore[call-overload]
+            "weight": self.weight,
+            "masking": self.masking,
+            "stratified": self.stratified,
+        }
+        return format_spec(self.name, options)
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("standard", Uniform(), weight="1/t"),
+        Recipe("iid", Uniform(), weight="1/t", stratified=False),
+        Recipe("flat", Uniform()),
+        Recipe("bell", TruncatedNormal(mean=0.5, std=0.2)),
+        Recipe("bell-weighted", TruncatedNormal(mean=0.5, std=0.2), weight="importance"),
+        Recipe("ar", Full(), masking="next-token"),
+    )
+}
+"""The named recipes."""
+
+
+@dataclass(frozen=True)
+class _Overrides:
+    """The options that belong to the recipe itself; every other one is its time distribution's."""
+
+    weight: str
+    masking: str
+    stratified: bool
+
+
+def parse_recipe(text: str) -> Recipe:
+    """Read ``NAME[:key=value,...]``: a named recipe with any of its parameters replaced.
+
+    Keys are ``time``, ``weight``, ``masking``, ``stratified``, and the parameters of the time
+    distribution: ``bell:mean=0.4,std=0.15``, ``flat:time=beta,alpha=2,beta=3``.
+
+    Raises:
+        UserError: an unknown name, key or value; the valid ones are listed.
+    """
+    name, options = parse_spec(text)
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    recipe = RECIPES[name]
+    own = {f.name: f for f in dataclasses.fields(_Overrides)}
+    base = dataclasses.asdict(recipe.time)  # type: ignore[call-overload]
+    kind = type(recipe.time)
+    if (time_name := options.pop("time", None)) is not None:
+        if time_name not in TIME_DISTRIBUTIONS:
+            raise unknown("time distribution", time_name, TIME_DISTRIBUTIONS)
+        if TIME_DISTRIBUTIONS[time_name] is not kind:
+            kind, base = TIME_DISTRIBUTIONS[time_name], {}
+    parameters = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in options:
+        if key not in own and key not in parameters:
+            raise unknown(f"option of recipe {name!r}", key, {*own, *parameters, "time"})
+    given = {k: v for k, v in options.items() if k in parameters}
+    time = build(kind, {**{k: str(v) for k, v in base.items()}, **given}, f"recipe {name!r}")
+    current = {k: str(getattr(recipe, k)).lower() for k in own}
+    chosen = build(
+        _Overrides, {**current, **{k: options[k] for k in own if k in options}}, f"recipe {name!r}"
+    )
+    return replace(recipe, time=time, **dataclasses.asdict(chosen))

@@ -1,0 +1,164 @@
+"""A run is a folder: made from a configuration, trained in, opened again.
+
+RUN/config.yaml     the resolved configuration
+RUN/corpus.json     what it was trained on: SHA-256, documents, bytes, tokens
+RUN/tokenizer/      so that sampling needs nothing from outside
+RUN/metrics.jsonl   the record
+RUN/checkpoints/    the weights
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from unmask.config import Config, differences, load_config, save_config
+from unmask.data import Data, Tokenizer, load_data, saved_tokenizer
+from unmask.errors import UserError
+from unmask.files import write_whole
+from unmask.model import Transformer, parameter_count
+from unmask.recipe import parse_recipe
+from unmask.train import Checkpoint, Outcome, find_checkpoint, train
+from unmask.train.device import choose_device
+from unmask.train.metrics import check_sinks
+
+CONTINUABLE = {"train.steps", "train.device", "train.keep", "train.save_every", "train.log_to"}
+"""What may differ when a run is resumed; anything else would make it another run."""
+
+
+def train_run(config: Config, folder: Path, *, resume: bool, console: Console) -> Outcome:
+    """Train what a configuration says in a run folder.
+
+    Args:
+        resume: continue a run that is there; without one, start it.
+
+    Raises:
+        UserError: before any work, for whatever is wrong with the request.
+        TrainingFailed: the loss or a gradient is no longer finite.
+    """
+    _check_folder(config, folder, resume)
+    choose_device(config.train.device)
+    check_sinks(config.train.log_to)
+    _check_accumulation(config)
+    find_checkpoint(folder / "checkpoints")  # a damaged one is told before the corpus is read
+    data = load_data(config.corpus, console=console)
+    _check_corpus(data.facts, folder / "corpus.json")
+    recipe = parse_recipe(config.recipe)
+    model = build_model(config, data.tokenizer)
+    save_config(config, folder / "config.yaml")
+    write_whole(folder / "corpus.json", json.dumps(data.facts, indent=2).encode())
+    data.tokenizer.save(folder / "tokenizer")
+    _introduce(config, data, model, folder, console)
+    return train(
+        model,
+        recipe,
+        data,
+        config=config.train,
+        validation=config.validation,
+        seed=config.seed,
+        folder=folder,
+        console=console,
+    )
+
+
+def build_model(config: Config, tokenizer: Tokenizer) -> Transformer:
+    """The untrained network of a configuration; causal if its recipe is."""
+    return Transformer(
+        config.model,
+        tokenizer.vocab_size,
+        tokenizer.never_predicted,
+        causal=parse_recipe(config.recipe).causal,
+        seed=config.seed,
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run, opened: its configuration, tokenizer, and the weights of one checkpoint."""
+
+    folder: Path
+    config: Config
+    tokenizer: Tokenizer
+    model: Transformer
+    checkpoint: Checkpoint
+
+
+def open_run(folder: Path, checkpoint: str = "last") -> Run:
+    """Open a run with the weights of a checkpoint (``last``, ``best`` or a step number).
+
+    The averaged weights, where the run keeps them. The model is on the CPU, in evaluation mode.
+
+    Raises:
+        UserError: not a run, no checkpoint, or a damaged one.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder} is not a run: it holds no config.yaml")
+    config = load_config(folder / "config.yaml")
+    found = find_checkpoint(folder / "checkpoints", checkpoint)
+    if found is None:
+        raise UserError(f"{folder} has no checkpoint yet: train it first")
+    tokenizer = saved_tokenizer(folder / "tokenizer")
+    model = build_model(config, tokenizer)
+    model.load_state_dict(found.tensors("ema" if found.has("ema") else "model"))
+    return Run(folder, config, tokenizer, model.eval(), found)
+
+
+def _check_folder(config: Config, folder: Path, resume: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--run {folder} is a file, not a folder")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not resume:
+        raise UserError(
+            f"--run {folder} exists already: add --resume to continue it, or choose another folder"
+        )
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"cannot resume {folder}: it is not a run (it holds no config.yaml)")
+    changed = differences(load_config(folder / "config.yaml"), config)
+    changed = {key: values for key, values in changed.items() if key not in CONTINUABLE}
+    if changed:
+        listed = "; ".join(f"{key}: {old} -> {new}" for key, (old, new) in changed.items())
+        raise UserError(
+            f"cannot resume {folder} with another configuration ({listed}); only "
+            f"{', '.join(sorted(CONTINUABLE))} may change"
+        )
+
+
+def _check_accumulation(config: Config) -> None:
+    if config.train.accumulation > config.train.batch_size:
+        raise UserError(
+            f"train.accumulation {config.train.accumulation} is more than "
+            f"train.batch-size {config.train.batch_size}; at most that"
+        )
+
+
+def _check_corpus(facts: dict[str, Any], record: Path) -> None:
+    if not record.is_file():
+        return
+    known = json.loads(record.read_text())
+    if known["sha256"] != facts["sha256"]:
+        raise UserError(
+            f"cannot resume {record.parent}: the corpus {facts['source']} is no longer what it "
+            f"was trained on (SHA-256 {known['sha256'][:12]} then, {facts['sha256'][:12]} now)"
+        )
+
+
+def _introduce(
+    config: Config, data: Data, model: Transformer, folder: Path, console: Console
+) -> None:
+    """Print what is about to be trained, on what, and the number to beat."""
+    total, inner = parameter_count(model)
+    train_facts, valid_facts = data.facts["train"], data.facts["valid"]
+    lines = {
+        "run": folder,
+        "recipe": config.recipe,
+        "model": f"{total:,} parameters ({inner:,} without embedding and head)",
+        "corpus": f"{config.corpus.source}, tokenizer {config.corpus.tokenizer}: "
+        f"{train_facts['tokens']:,} tokens to train on, {valid_facts['tokens']:,} to validate",
+        "unigram": f"{data.valid.unigram_entropy():.4f} nats/token, the entropy of the validation "
+        "text's token frequencies: what a model without context reaches",
+    }
+    for name, text in lines.items():
+        console.print(f"[bold]{name:>8}[/bold]  {text}", highlight=False, soft_wrap=True)

@@ -1,0 +1,177 @@
+"""Checkpoints: folders of safetensors files with a manifest, whole or absent.
+
+RUN/checkpoints/step-00000200/
+    model.safetensors        weights
+    ema.safetensors          averaged weights, if the run keeps them
+    optimizer.safetensors    the optimisers' state
+    checkpoint.json          step, counters, NELBO if measured, SHA-256 of every file
+"""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+
+from unmask.errors import UserError
+from unmask.files import sha256_of, sync_folder, write_whole
+
+MANIFEST = "checkpoint.json"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        step: optimiser steps done.
+        tokens_seen: tokens in the batches so far.
+        seconds: time spent training, without evaluations and checkpoints.
+        nelbo: the validation bound at this step in nats per token, if it was measured.
+    """
+
+    step: int = 0
+    tokens_seen: int = 0
+    seconds: float = 0.0
+    nelbo: float | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint's folder and manifest; the files are read on demand."""
+
+    folder: Path
+    progress: Progress
+    digests: dict[str, str]
+
+    def tensors(self, name: str) -> dict[str, torch.Tensor]:
+        """The tensors of one of its files (``model``, ``ema``, ``optimizer``), on the CPU."""
+        return load_file(self.folder / f"{name}.safetensors")
+
+    def has(self, name: str) -> bool:
+        """Whether it holds that file."""
+        return f"{name}.safetensors" in self.digests
+
+
+def save_checkpoint(
+    folder: Path, progress: Progress, files: dict[str, dict[str, torch.Tensor]]
+) -> Path:
+    """Write a checkpoint into a run's ``checkpoints`` folder, all of it or nothing.
+
+    Args:
+        folder: the ``checkpoints`` folder.
+        progress: goes into the manifest.
+        files: file name without ending -> tensors.
+    """
+    final = folder / _name(progress.step)
+    temporary = folder / f".{final.name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name, tensors in files.items():
+        contiguous = {key: value.detach().contiguous() for key, value in tensors.items()}
+        write_whole(temporary / f"{name}.safetensors", save(contiguous))
+    digests = {path.name: sha256_of(path) for path in sorted(temporary.iterdir())}
+    manifest = {**asdict(progress), "files": digests}
+    write_whole(temporary / MANIFEST, json.dumps(manifest, indent=2).encode())
+    shutil.rmtree(final, ignore_errors=True)  # a rerun of the same step after an interruption
+    temporary.rename(final)
+    sync_folder(folder)
+    return final
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Delete all but the ``keep`` latest checkpoints and the one with the lowest NELBO."""
+    checkpoints = [c for c in map(_read_manifest, _folders(folder)) if c is not None]
+    measured = [c for c in checkpoints if c.progress.nelbo is not None]
+    best = min(measured, key=_nelbo, default=None)
+    for checkpoint in checkpoints[:-keep]:
+        if checkpoint is not best:
+            shutil.rmtree(checkpoint.folder)
+
+
+def find_checkpoint(folder: Path, which: str = "last") -> Checkpoint | None:
+    """Open a checkpoint of a run after checking it against its manifest.
+
+    Args:
+        folder: the ``checkpoints`` folder.
+        which: ``last``, ``best`` (lowest measured NELBO) or a step number.
+
+    Returns:
+        None if there is no checkpoint at all.
+
+    Raises:
+        UserError: no such step, or its files are missing, truncated or altered (the latest
+            whole checkpoint before it is named).
+    """
+    folders = _folders(folder)
+    if not folders:
+        return None
+    chosen = _choose(folders, which)
+    problem = damage(chosen)
+    if problem:
+        whole = [f for f in folders if f.name < chosen.name and damage(f) is None]
+        advice = (
+            f"the latest whole one before it is {whole[-1]}: delete the damaged folder to use it"
+            if whole
+            else "there is no whole one before it"
+        )
+        raise UserError(f"checkpoint {chosen} is damaged ({problem}); {advice}")
+    return _read_manifest(chosen)
+
+
+def last_whole(folder: Path) -> Path | None:
+    """Folder of the latest checkpoint that is not damaged."""
+    return next((f for f in reversed(_folders(folder)) if damage(f) is None), None)
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint folder; None if it is whole."""
+    checkpoint = _read_manifest(folder)
+    if checkpoint is None:
+        return f"{MANIFEST} is missing or unreadable"
+    for name, digest in checkpoint.digests.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if sha256_of(path) != digest:
+            return f"{name} is truncated or altered"
+    return None
+
+
+def _choose(folders: list[Path], which: str) -> Path:
+    if which == "last":
+        return folders[-1]
+    if which == "best":
+        readable = [c for c in map(_read_manifest, folders) if c is not None]
+        measured = [c for c in readable if c.progress.nelbo is not None]
+        return min(measured, key=_nelbo).folder if measured else folders[-1]
+    names = {f.name: f for f in folders}
+    if which.isdigit() and _name(int(which)) in names:
+        return names[_name(int(which))]
+    steps = ", ".join(str(int(name.removeprefix("step-"))) for name in names)
+    raise UserError(f"no checkpoint {which!r}; valid: last, best, or a step among {steps}")
+
+
+def _nelbo(checkpoint: Checkpoint) -> float:
+    nelbo = checkpoint.progress.nelbo
+    return float("inf") if nelbo is None else nelbo
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-????????"))
+
+
+def _read_manifest(folder: Path) -> Checkpoint | None:
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        digests = manifest.pop("files")
+        return Checkpoint(folder, Progress(**manifest), digests)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

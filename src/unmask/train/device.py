@@ -1,0 +1,62 @@
+"""Where a run computes and in which precision."""
+
+from contextlib import AbstractContextManager, nullcontext
+from time import perf_counter
+
+import torch
+
+from unmask.errors import UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called ``auto``, ``cpu``, ``cuda`` or ``mps``.
+
+    Raises:
+        UserError: it is not there.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(device for device, there in available.items() if there)
+    if not available.get(name):
+        there = ", ".join(device for device, ok in available.items() if ok)
+        raise UserError(f"train.device {name!r} is not available here; valid: auto, {there}")
+    return torch.device(name)
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """The context that forward passes run in: bfloat16 autocast, or nothing for float32."""
+    if precision == "auto":
+        good = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bf16" if good else "fp32"
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+class Stopwatch:
+    """Adds up the seconds between `start` and `stop`, waiting for the device at both."""
+
+    def __init__(self, device: torch.device, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self._device = device
+        self._started = 0.0
+
+    def start(self) -> None:
+        """Begin an interval."""
+        self._started = self._now()
+
+    def stop(self) -> float:
+        """End the interval; the total so far."""
+        self.seconds += self._now() - self._started
+        return self.seconds
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        elif self._device.type == "mps":
+            torch.mps.synchronize()
+        return perf_counter()

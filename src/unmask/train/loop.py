@@ -1,0 +1,207 @@
+"""The training loop: read it from top to bottom.
+
+A step is a function of (config, seed, step): which blocks, which mask rates, which masks all come
+from counters. The loop never asks which recipe runs.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from unmask.data import Data, sample_blocks
+from unmask.evaluate import ValidationConfig, validate
+from unmask.model import Transformer
+from unmask.recipe import Recipe
+from unmask.train.batch import batch_loss, draw_batch
+from unmask.train.checkpoint import (
+    Progress,
+    find_checkpoint,
+    last_whole,
+    prune,
+    save_checkpoint,
+)
+from unmask.train.config import TrainConfig
+from unmask.train.device import Stopwatch, autocast, choose_device
+from unmask.train.metrics import forget_after, open_sinks
+from unmask.train.optim import (
+    build_optimizers,
+    learning_rate,
+    optimizer_tensors,
+    restore_optimizers,
+    set_learning_rate,
+)
+from unmask.train.progress import TrainingBar
+from unmask.train.recent import Recent
+from unmask.train.signals import stop_on_signals
+
+
+class TrainingFailed(RuntimeError):
+    """The loss or a gradient is no longer finite."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How training ended: how far it came, and the signal that stopped it early, if one did."""
+
+    progress: Progress
+    signal: int | None
+
+
+def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
+    model: Transformer,
+    recipe: Recipe,
+    data: Data,
+    *,
+    config: TrainConfig,
+    validation: ValidationConfig,
+    seed: int,
+    folder: Path,
+    console: Console,
+) -> Outcome:
+    """Train a model in a run's folder, from its latest checkpoint if there is one.
+
+    Raises:
+        TrainingFailed: a loss or gradient is not finite; the step, its blocks and the last good
+            checkpoint are named.
+        UserError: the device is not there, or the checkpoint is damaged.
+    """
+    device = choose_device(config.device)
+    mask_id = data.tokenizer.mask_id
+    model.to(device)
+    network = torch.compile(model) if config.compile else model
+    optimizers = build_optimizers(model, config)
+    average = _average_of(model, config.ema)
+    evaluated = cast(Transformer, average.module) if average else model
+    checkpoints = folder / "checkpoints"
+    progress = _restore(checkpoints, model, average, optimizers)
+    forget_after(folder, progress.step)
+    sinks = open_sinks(folder, config.log_to)
+    watch = Stopwatch(device, progress.seconds)
+    recent = Recent(device, progress.seconds)
+
+    def record(kind: str, values: dict[str, Any]) -> None:
+        counters = {"tokens_seen": progress.tokens_seen, "seconds": round(watch.seconds, 4)}
+        for sink in sinks:
+            sink.write({"step": progress.step, "kind": kind, **values, **counters})
+
+    with stop_on_signals() as stop, TrainingBar(console, config.steps, progress.step) as bar:
+        watch.start()
+        stopped = False
+        while progress.step < config.steps and not stopped:
+            # 1. The learning rate and the batch of this step.
+            rate = learning_rate(progress.step, config)
+            set_learning_rate(optimizers, rate)
+            batch = draw_batch(recipe, data.train, seed, progress.step, config.batch_size, device)
+
+            # 2. The gradient, over micro-batches; the loss is per token of the global batch.
+            loss = torch.zeros((), device=device)
+            for part in batch.split(config.accumulation):
+                with autocast(device, config.precision):
+                    part_loss = batch_loss(network, model.head, recipe, part, mask_id)
+                part_loss.backward()
+                loss += part_loss.detach()
+
+            # 3. Clip, step, average.
+            norm = _clip(model, config.grad_clip)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+            if average:
+                average.update_parameters(model)
+
+            # 4. Count. The numbers stay on the device until they are due.
+            recent.add(progress.step, loss, norm, batch.n_tokens)
+            progress = replace(
+                progress,
+                step=progress.step + 1,
+                tokens_seen=progress.tokens_seen + batch.n_tokens,
+                nelbo=None,
+            )
+            bar.step(progress.step)
+            stopped = bool(stop)
+            last = progress.step == config.steps
+            log = last or progress.step % config.log_every == 0
+            evaluate = last or progress.step % validation.every == 0
+            save = stopped or last or progress.step % (config.save_every or validation.every) == 0
+            if not (log or evaluate or save):
+                continue
+
+            # 5. Log, evaluate, save: none of it counts as training time.
+            progress = replace(progress, seconds=watch.stop())
+            if (bad := recent.first_bad()) is not None:
+                raise _failure(bad, data, seed, config.batch_size, checkpoints)
+            if log:
+                summary = recent.summary(watch.seconds)
+                bar.training(summary["loss"], summary["tokens_per_second"])
+                record("train", {**summary, "learning_rate": rate})
+            if evaluate:
+                with autocast(device, config.precision):
+                    bound = validate(evaluated, data.valid, validation, mask_id)
+                progress = replace(progress, nelbo=bound.nelbo)
+                bits = bound.bits_per_byte(data.valid.n_tokens, data.valid.n_bytes)
+                bar.evaluated(progress.step, bound, bits)
+                record("eval", bound.record() | {"bits_per_byte": bits})
+            if save:
+                save_checkpoint(checkpoints, progress, _files(model, average, optimizers))
+                prune(checkpoints, config.keep)
+            watch.start()
+    for sink in sinks:
+        sink.close()
+    return Outcome(progress, stop.signal)
+
+
+def _average_of(model: nn.Module, decay: float) -> AveragedModel | None:
+    """The exponential moving average of the weights, if there is to be one."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
+
+
+def _clip(model: nn.Module, limit: float) -> Tensor:
+    """Norm of the whole gradient, which is scaled down to ``limit`` where that is not 0."""
+    return nn.utils.clip_grad_norm_(model.parameters(), limit or float("inf"))
+
+
+def _files(
+    model: nn.Module, average: AveragedModel | None, optimizers: list[Optimizer]
+) -> dict[str, dict[str, Tensor]]:
+    """What a checkpoint holds: file name -> tensors."""
+    files = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizers, model)}
+    if average:
+        files["ema"] = average.module.state_dict()
+    return files
+
+
+def _restore(
+    checkpoints: Path,
+    model: nn.Module,
+    average: AveragedModel | None,
+    optimizers: list[Optimizer],
+) -> Progress:
+    """Load the latest checkpoint into everything; where there is none, a fresh start."""
+    checkpoint = find_checkpoint(checkpoints)
+    if checkpoint is None:
+        return Progress()
+    model.load_state_dict(checkpoint.tensors("model"))
+    restore_optimizers(optimizers, model, checkpoint.tensors("optimizer"))
+    if average:
+        average.module.load_state_dict(checkpoint.tensors("ema"))
+        average.n_averaged.fill_(checkpoint.progress.step)
+    return checkpoint.progress
+
+
+def _failure(
+    step: int, data: Data, seed: int, batch_size: int, checkpoints: Path
+) -> TrainingFailed:
+    """Say which step went wrong, on which blocks (counters tell), and what to go back to."""
+    blocks = sample_blocks(seed, step, torch.arange(batch_size), batch_size, len(data.train))
+    good = last_whole(checkpoints)
+    return TrainingFailed(
+        f"the loss or a gradient is not finite at step {step} (training blocks "
+        f"{blocks.tolist()}); last good checkpoint: {good or 'none yet'}; "
+        "a lower train.learning-rate or a longer train.warmup-steps may help"
+    )

@@ -1,0 +1,125 @@
+"""``metrics.jsonl``: the record of a run, one JSON object a line, and where else it is sent."""
+
+import json
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from unmask.errors import UserError
+from unmask.files import write_whole
+
+
+class Sink(Protocol):
+    """Somewhere that training and evaluation records go."""
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Take one record; ``step`` and ``kind`` are among its keys."""
+
+    def close(self) -> None:
+        """Flush and let go."""
+
+
+class Jsonl:
+    """Appends records to a file, a line each."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one line and flush it."""
+        self._file.write(json.dumps(record, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class TensorBoard:
+    """Scalars to TensorBoard event files in the run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
+
+        self._writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Add every number of the record under ``kind/key``."""
+        for key, value in _numbers(record):
+            self._writer.add_scalar(f"{record['kind']}/{key}", value, record["step"])
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._writer.close()
+
+
+class WandB:
+    """Scalars to Weights & Biases; its own environment variables configure it."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            import wandb  # noqa: PLC0415
+        except ImportError:
+            raise UserError(
+                "train.log-to wandb needs an extra: pip install 'unmask[wandb]'"
+            ) from None
+        self._run = wandb.init(project="unmask", name=folder.name, dir=str(folder), resume="allow")
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Log every number of the record under ``kind/key``."""
+        values = {f"{record['kind']}/{key}": value for key, value in _numbers(record)}
+        self._run.log(values, step=record["step"])
+
+    def close(self) -> None:
+        """Finish the run."""
+        self._run.finish()
+
+
+SINKS: dict[str, Callable[[Path], Sink]] = {"tensorboard": TensorBoard, "wandb": WandB}
+_MODULES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}
+
+
+def check_sinks(names: Iterable[str]) -> None:
+    """Make sure that what the sinks need is installed.
+
+    Raises:
+        UserError: it is not; the extra that brings it is named.
+    """
+    for name in names:
+        try:
+            import_module(_MODULES[name])
+        except ImportError:
+            raise UserError(
+                f"train.log-to {name} needs an extra: pip install 'unmask[{name}]'"
+            ) from None
+
+
+def open_sinks(folder: Path, names: Iterable[str]) -> list[Sink]:
+    """Open ``metrics.jsonl`` in a run's folder and the other sinks that were asked for."""
+    sinks: list[Sink] = [Jsonl(folder / "metrics.jsonl")]
+    sinks += [SINKS[name](folder) for name in names]
+    return sinks
+
+
+def forget_after(folder: Path, step: int) -> None:
+    """Drop the records after a step: what a resumed run is about to write again."""
+    path = folder / "metrics.jsonl"
+    if path.exists():
+        kept = [r for r in read_metrics(path) if r["step"] <= step]
+        text = "".join(json.dumps(r) + "\n" for r in kept)
+        write_whole(path, text.encode())
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a ``metrics.jsonl``; a last line cut short by a crash is left out."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1] if line]
+
+
+def _numbers(record: dict[str, Any]) -> list[tuple[str, float]]:
+    return [
+        (key, float(value))
+        for key, value in record.items()
+        if key != "step" and isinstance(value, int | float)
+    ]

@@ -1,0 +1,87 @@
+"""Optimisers and the learning-rate schedule."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.optim import AdamW, Muon, Optimizer
+
+from unmask.model import Transformer
+from unmask.train.config import TrainConfig
+
+
+def build_optimizers(model: Transformer, config: TrainConfig) -> list[Optimizer]:
+    """Make the optimisers that together step every parameter once.
+
+    ``adamw``: AdamW for all, weight decay on matrices only. ``muon``: Muon (update scaled to
+    AdamW's, so that one learning rate serves both) for the blocks' matrices, AdamW for the rest.
+    """
+    matrices = list(model.matrix_parameters()) if config.optimizer == "muon" else []
+    taken = {id(p) for p in matrices}
+    optimizers: list[Optimizer] = [
+        _adamw((p for p in model.parameters() if id(p) not in taken), config)
+    ]
+    if matrices:
+        optimizers.append(
+            Muon(
+                matrices,
+                lr=config.learning_rate,
+                weight_decay=config.weight_decay,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        )
+    return optimizers
+
+
+def _adamw(parameters: Iterable[nn.Parameter], config: TrainConfig) -> AdamW:
+    listed = list(parameters)
+    groups = [
+        {"params": [p for p in listed if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in listed if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Learning rate of a step (counted from 0): linear warm-up, then the schedule."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    after = config.steps - config.warmup_steps
+    if config.schedule == "cosine":
+        progress = (step - config.warmup_steps) / max(after, 1)
+        return config.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+    if config.schedule == "wsd":
+        decay_steps = max(round(config.decay_fraction * config.steps), 1)
+        return config.learning_rate * min(1.0, (config.steps - step) / decay_steps)
+    return config.learning_rate
+
+
+def set_learning_rate(optimizers: list[Optimizer], value: float) -> None:
+    """Set the learning rate of every parameter group."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = value
+
+
+def optimizer_tensors(optimizers: list[Optimizer], model: nn.Module) -> dict[str, torch.Tensor]:
+    """The optimisers' state as ``parameter|key`` -> tensor, fit for a safetensors file."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    return {
+        f"{names[id(p)]}|{key}": value
+        for optimizer in optimizers
+        for p, state in optimizer.state.items()
+        for key, value in state.items()
+    }
+
+
+def restore_optimizers(
+    optimizers: list[Optimizer], model: nn.Module, tensors: dict[str, torch.Tensor]
+) -> None:
+    """Put back what `optimizer_tensors` gave, bit for bit."""
+    owner = {id(p): o for o in optimizers for group in o.param_groups for p in group["params"]}
+    parameters = dict(model.named_parameters())
+    for name, value in tensors.items():
+        parameter, key = name.split("|")
+        p = parameters[parameter]
+        owner[id(p)].state[p][key] = value.to(p.device)

@@ -1,0 +1,48 @@
+"""Training numbers since the last log line, kept on the device until someone looks."""
+
+import torch
+from torch import Tensor
+
+
+class Recent:
+    """Accumulates loss and gradient norm without waiting for the device.
+
+    A run resumed between two log lines averages its first line over the steps since then.
+    """
+
+    def __init__(self, device: torch.device, seconds: float) -> None:
+        self._device = device
+        self._seconds = seconds
+        self._first_bad = torch.full((), -1, device=device)
+        self._clear()
+
+    def _clear(self) -> None:
+        self._loss = torch.zeros((), device=self._device)
+        self._norm = torch.zeros((), device=self._device)
+        self._steps, self._tokens = 0, 0
+
+    def add(self, step: int, loss: Tensor, norm: Tensor, tokens: int) -> None:
+        """Take the numbers of a step."""
+        bad = ~(torch.isfinite(loss) & torch.isfinite(norm))
+        self._first_bad = torch.where(bad & (self._first_bad < 0), step, self._first_bad)
+        self._loss += loss
+        self._norm += norm.detach()
+        self._steps += 1
+        self._tokens += tokens
+
+    def first_bad(self) -> int | None:
+        """The first step whose loss or gradient norm was not finite."""
+        step = int(self._first_bad)
+        return None if step < 0 else step
+
+    def summary(self, seconds: float) -> dict[str, float]:
+        """Means over the steps since the last call; ``seconds`` is the run's training time."""
+        elapsed = seconds - self._seconds
+        values = {
+            "loss": float(self._loss) / self._steps,
+            "grad_norm": float(self._norm) / self._steps,
+            "tokens_per_second": self._tokens / elapsed if elapsed > 0 else 0.0,
+        }
+        self._seconds = seconds
+        self._clear()
+        return values

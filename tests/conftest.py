@@ -1,0 +1,64 @@
+"""Small runs that train in a second or two, shared by the tests of train, run, sample and cli."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from unmask.cli import main
+
+RHYME = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "one", "big", "dog", "run", "far"]
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes into the user's cache, and none reaches a hub."""
+    monkeypatch.setenv("UNMASK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> None:
+    """Bitwise equality needs the same number of threads in every run."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """A folder of 60 short text files: parts of one rhyme, over and over, so quickly learnt."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    chance = random.Random(0)
+    for number in range(60):
+        start, words = chance.randrange(len(RHYME)), chance.randrange(50, 70)
+        text = " ".join((RHYME * 6)[start : start + words])
+        (folder / f"{number:03}.txt").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def small(corpus: Path) -> list[str]:
+    """Options of a run that takes about a second: bytes, 2 layers of 32, blocks of 32."""
+    return [
+        *("--corpus.source", str(corpus), "--corpus.block-size", "32"),
+        *("--model.layers", "2", "--model.width", "32", "--model.heads", "2"),
+        *("--train.batch-size", "8", "--train.warmup-steps", "2", "--train.device", "cpu"),
+        *("--validation.blocks", "16", "--validation.draws", "2", "--train.log-every", "1"),
+    ]
+
+
+@pytest.fixture
+def unmask(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Run the command line in this process: (exit status, everything it printed)."""
+
+    def call(*arguments: object) -> tuple[int, str]:
+        try:
+            status = main([str(a) for a in arguments])
+        except SystemExit as exit:  # the option parser's own way out
+            status = int(exit.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out + captured.err
+
+    return call

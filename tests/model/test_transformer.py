@@ -1,0 +1,143 @@
+"""Initial weights, the head's exclusions, and the network under compile and autocast."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from unmask.model import ModelConfig, Transformer, parameter_count
+
+V = 40
+CONFIG = ModelConfig(layers=2, width=32, heads=2)
+NEVER = [38, 39]
+
+
+def tokens(*shape):
+    return torch.randint(V, shape, generator=torch.Generator().manual_seed(0))
+
+
+def with_random_head(model):
+    torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(1))
+    return model
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_untrained_network_is_exactly_undecided(causal):
+    model = Transformer(CONFIG, V, NEVER, causal=causal)
+    logits = model.head(model(tokens(4, 12)))
+    targets = tokens(4, 12) % (V - len(NEVER))
+    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+    assert torch.equal(losses, torch.full_like(losses, math.log(V - len(NEVER))))
+
+
+def test_never_predicted_ids_have_no_probability_and_no_gradient():
+    model = with_random_head(Transformer(CONFIG, V, NEVER))
+    logits = model.head(model(tokens(4, 12)))
+    probabilities = logits.softmax(-1)
+    assert (probabilities[..., NEVER] == 0).all()
+    assert (probabilities[..., : V - len(NEVER)] > 0).all()
+
+    F.cross_entropy(logits.flatten(0, 1), tokens(48) % (V - len(NEVER))).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+    assert (model.head.weight.grad[NEVER] == 0).all()
+
+
+@pytest.mark.parametrize("never", [[V], [-1]])
+def test_never_predicted_must_be_ids(never):
+    with pytest.raises(ValueError, match="below vocab_size 40"):
+        Transformer(CONFIG, V, never)
+
+
+def test_something_must_be_predictable():
+    with pytest.raises(ValueError, match="no token to predict"):
+        Transformer(CONFIG, 2, [0, 1])
+
+
+def test_weights_depend_on_the_seed_alone():
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = Transformer(CONFIG, V, seed=3).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+
+    torch.manual_seed(6)
+    twin = Transformer(CONFIG, V, seed=3, causal=True).state_dict()
+    other = Transformer(CONFIG, V, seed=4).state_dict()
+    assert first.keys() == twin.keys()
+    assert all(torch.equal(first[name], twin[name]) for name in first)
+    drawn = [n for n, w in first.items() if w.ndim == 2 and n != "head.weight"]
+    assert not any(torch.equal(first[name], other[name]) for name in drawn)
+
+
+def test_initial_scales():
+    model = Transformer(ModelConfig(layers=8, width=128), 500)
+    block = model.blocks[3]
+    for weight, std in [
+        (model.embedding.weight, 0.02),
+        (block.attention.q.weight, 128**-0.5),
+        (block.mlp.up.weight, 128**-0.5),
+        (block.attention.o.weight, 128**-0.5 / 4),
+        (block.mlp.down.weight, 352**-0.5 / 4),
+    ]:
+        assert weight.std().item() == pytest.approx(std, rel=0.03)
+
+
+def test_state_dict_is_the_parameters():
+    model = Transformer(CONFIG, V, NEVER)
+    names = set(model.state_dict())
+    assert names == {name for name, _ in model.named_parameters()}
+    assert {"embedding.weight", "blocks.0.attention.q.weight", "norm.weight"} <= names
+
+
+def test_matrices_are_the_blocks_2d_weights():
+    model = Transformer(CONFIG, V)
+    matrices = {id(p) for p in model.matrix_parameters()}
+    names = {name for name, p in model.named_parameters() if id(p) in matrices}
+    parts = [f"attention.{m}" for m in "qkvo"] + [f"mlp.{m}" for m in ("gate", "up", "down")]
+    assert names == {f"blocks.{i}.{part}.weight" for i in range(CONFIG.layers) for part in parts}
+
+
+def test_parameter_count():
+    total, inner = parameter_count(Transformer(CONFIG, V))
+    assert total - inner == 2 * V * CONFIG.width
+    norms = 2 * CONFIG.width + 2 * CONFIG.head_dim
+    per_block = 4 * CONFIG.width**2 + 3 * CONFIG.width * CONFIG.mlp_width + norms
+    assert inner == CONFIG.layers * per_block + CONFIG.width
+
+
+@pytest.mark.filterwarnings("error")
+def test_bfloat16_autocast_is_close():
+    model = with_random_head(Transformer(CONFIG, V, NEVER))
+    x = tokens(4, 12)
+    valid = torch.arange(12) < torch.tensor([12, 7, 3, 12])[:, None]
+    exact = model(x, valid)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden = model(x, valid)
+        logits = model.head(hidden)
+    assert hidden.dtype == torch.float32  # the residual stream stays exact
+    assert logits.dtype == torch.bfloat16
+    assert (hidden - exact).abs().max() < 0.05  # the final norm makes them of order 1
+    assert not torch.equal(hidden, exact)
+    logits.float().logsumexp(-1).sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("causal", [False, True])
+def test_compiled_is_the_same(causal):
+    torch.compiler.reset()  # graphs of earlier tests count towards the recompilation limit
+    eager = with_random_head(Transformer(CONFIG, V, causal=causal))
+    compiled = torch.compile(eager, fullgraph=True)
+    for length in (12, 9, 2050):  # the last is beyond the rotary table
+        x = tokens(1, length)
+        torch.testing.assert_close(compiled(x), eager(x), rtol=1e-4, atol=1e-4)
+    x, valid = tokens(2, 12), torch.arange(12) < torch.tensor([12, 5])[:, None]
+    torch.testing.assert_close(compiled(x, valid), eager(x, valid), rtol=1e-4, atol=1e-4)
+
+    gradients = []
+    for model in (eager, compiled):
+        eager.zero_grad()
+        eager.head(model(x)).logsumexp(-1).sum().backward()
+        gradients.append([p.grad.clone() for p in eager.parameters()])
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)

@@ -1,0 +1,183 @@
+"""What training promises: it learns, it resumes bit for bit, micro-batches change nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from unmask.data import Blocks, load_data
+from unmask.run import open_run
+
+Call = Callable[..., tuple[int, str]]
+
+
+def weights(run: Path, step: int, name: str = "model") -> dict[str, torch.Tensor]:
+    return load_file(run / f"checkpoints/step-{step:08d}/{name}.safetensors")
+
+
+def evals(run: Path) -> list[dict]:
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [{k: v for k, v in r.items() if k != "seconds"} for r in lines if r["kind"] == "eval"]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("recipe", ["standard", "iid", "flat", "bell", "bell-weighted", "ar"])
+def test_every_recipe_learns(recipe: str, unmask: Call, small: list[str], tmp_path: Path) -> None:
+    """Below the unigram entropy of the validation text: it has learned to use context."""
+    run = tmp_path / "run"
+    options = ["--train.steps", 450, "--validation.every", 450, "--train.learning-rate", 0.01]
+    options += ["--validation.draws", 8, "--recipe", recipe]
+    status, text = unmask("train", "--run", run, *small, *options)
+    assert status == 0, text
+    opened = open_run(run)
+    unigram = load_data(opened.config.corpus).valid.unigram_entropy()
+    last = evals(run)[-1]
+    assert last["nelbo"] + 4 * last["stderr"] < unigram - 0.2
+
+
+@pytest.mark.parametrize("extra", [[], ["--train.optimizer", "muon", "--train.ema", "0.9"]])
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
+    extra: list[str], unmask: Call, small: list[str], tmp_path: Path
+) -> None:
+    options = [*small, *extra, "--validation.every", "4"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert unmask("train", "--run", whole, *options, "--train.steps", 12)[0] == 0
+    assert unmask("train", "--run", parts, *options, "--train.steps", 8)[0] == 0
+    assert unmask("train", "--run", parts, "--resume", "--train.steps", 12)[0] == 0
+    for name in ("model", "optimizer", *(["ema"] if extra else [])):
+        assert same(weights(whole, 12, name), weights(parts, 12, name))
+    assert evals(whole) == evals(parts)
+    lines = [json.loads(line) for line in (parts / "metrics.jsonl").read_text().splitlines()]
+    steps = [r["step"] for r in lines if r["kind"] == "train"]
+    assert steps == list(range(1, 13))
+
+
+def test_micro_batches_equal_the_whole_batch(
+    unmask: Call, small: list[str], tmp_path: Path
+) -> None:
+    """Batch 8 x accumulation 4 and batch 32: the same weights to rounding."""
+    options = [*small, "--train.batch-size", "32", "--train.steps", "5"]
+    options += ["--train.learning-rate", "1e-3"]
+    assert unmask("train", "--run", tmp_path / "a", *options)[0] == 0
+    assert unmask("train", "--run", tmp_path / "b", *options, "--train.accumulation", 4)[0] == 0
+    a, b = weights(tmp_path / "a", 5), weights(tmp_path / "b", 5)
+    start = weights_at_start(tmp_path / "a")
+    for name in a:
+        moved = (a[name] - start[name]).abs().max()
+        assert (a[name] - b[name]).abs().max() < 0.02 * moved, name
+
+
+def weights_at_start(run: Path) -> dict[str, torch.Tensor]:
+    from unmask.run import build_model
+
+    opened = open_run(run)
+    return build_model(opened.config, opened.tokenizer).state_dict()
+
+
+def test_recipes_share_initial_weights_data_and_evaluation_noise(
+    unmask: Call, small: list[str], tmp_path: Path
+) -> None:
+    """With a vanishing learning rate two recipes are the same untrained model."""
+    options = [*small, "--train.steps", "1", "--train.learning-rate", "1e-12"]
+    for recipe in ("standard", "bell"):
+        assert unmask("train", "--run", tmp_path / recipe, *options, "--recipe", recipe)[0] == 0
+    one, other = evals(tmp_path / "standard")[0], evals(tmp_path / "bell")[0]
+    assert one["nelbo"] == pytest.approx(other["nelbo"], abs=1e-6)
+    assert one["stderr"] == pytest.approx(other["stderr"], abs=1e-6)
+
+
+def test_a_signal_saves_and_ends_and_resume_goes_on(small: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = [*small, "--validation.every", "100000", "--train.steps", "100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unmask.cli", "train", "--run", str(run), *options],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    metrics = run / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (metrics.exists() and metrics.stat().st_size > 1000):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "--resume" in output
+    (checkpoint,) = (run / "checkpoints").iterdir()
+    saved = json.loads((checkpoint / "checkpoint.json").read_text())
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    assert saved["step"] == lines[-1]["step"]
+    arguments = [sys.executable, "-m", "unmask.cli", "train", "--run", str(run), "--resume"]
+    done = subprocess.run([*arguments, "--train.steps", str(saved["step"] + 2)], check=False)
+    assert done.returncode == 0
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    unmask: Call, small: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    options = ["--train.steps", "4", "--validation.every", "2"]
+    assert unmask("train", "--run", run, *small, *options)[0] == 0
+    # Poison a weight of the checkpoint, honestly manifested, as an overflow would have.
+    from unmask.train.checkpoint import find_checkpoint, save_checkpoint
+
+    checkpoint = find_checkpoint(run / "checkpoints")
+    assert checkpoint is not None
+    model = checkpoint.tensors("model")
+    model["head.weight"][0, 0] = float("inf")
+    save_checkpoint(
+        run / "checkpoints",
+        checkpoint.progress,
+        {"model": model, "optimizer": checkpoint.tensors("optimizer")},
+    )
+    status, text = unmask("train", "--run", run, "--resume", "--train.steps", 8)
+    assert status == 1
+    assert "not finite at step 4" in text and "step-00000004" in text
+    blocks = eval(text[text.index("[") : text.index("]") + 1])
+    assert len(blocks) == 8
+    assert not (run / "checkpoints/step-00000006").exists()
+
+
+def test_padded_documents_train_and_padding_is_not_counted(
+    unmask: Call, tmp_path: Path, small: list[str]
+) -> None:
+    lines = tmp_path / "lines.txt"
+    lines.write_text("".join(f"line {'x' * (i % 7)}\n" for i in range(200)))
+    run = tmp_path / "run"
+    options = ["--corpus.source", f"{lines}:document=line", "--corpus.packing", "pad"]
+    status, text = unmask("train", "--run", run, *small, *options, "--train.steps", 3)
+    assert status == 0, text
+    data = load_data(open_run(run).config.corpus)
+    assert isinstance(data.train, Blocks) and data.train.lengths is not None
+    assert evals(run)[-1]["tokens_seen"] < 3 * 8 * 13  # no line has more than 11 bytes
+
+
+def test_tensorboard_gets_the_numbers_too(unmask: Call, small: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ["--train.steps", "2", "--train.log-to", "tensorboard"]
+    assert unmask("train", "--run", run, *small, *options)[0] == 0
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    (nelbo,) = events.Scalars("eval/nelbo")
+    assert nelbo.value == pytest.approx(evals(run)[-1]["nelbo"], rel=1e-6)
+
+
+def test_an_extra_that_is_not_installed_is_named(
+    unmask: Call, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # what a missing module looks like
+    status, text = unmask("train", "--run", tmp_path / "r", *small, "--train.log-to", "wandb")
+    assert status == 2 and "unmask[wandb]" in text
