@@ -131,9 +131,19 @@ def _read_parquet(path: Path, field: str, document: str) -> Iterator[str]:
             raise missing_field(field, table.schema_arrow.names, str(path))
         number = 0
         for batch in table.iter_batches(batch_size=1000, columns=[field]):
-            for value in batch.column(0).to_pylist():
+            for value in _column(batch, path, number):
                 number += 1
                 yield checked_text(value, field, f"{path}, row {number}")
+
+
+def _column(batch: Any, path: Path, number: int) -> list[Any]:
+    """The values of a batch's only column."""
+    try:
+        values: list[Any] = batch.column(0).to_pylist()
+    except UnicodeDecodeError:
+        rows = f"rows {number + 1} to {number + batch.num_rows}"
+        raise UserError(f"{path} is not UTF-8 text ({rows})") from None
+    return values
 
 
 _READERS: dict[str, Callable[[Path, str, str], Iterator[str]]] = {

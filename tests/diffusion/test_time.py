@@ -1,0 +1,245 @@
+"""Every distribution of the mask rate: quantile and density against scipy and each other."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special, stats
+
+from unmask.diffusion.time import (
+    TIME_DISTRIBUTIONS,
+    Beta,
+    Full,
+    LogitNormal,
+    TruncatedNormal,
+    Uniform,
+)
+from unmask.errors import UserError
+
+DOUBLE = torch.float64
+BULK = torch.linspace(0.01, 0.99, 99, dtype=DOUBLE)
+TAILS = torch.tensor([2.0**-50, 1e-9, 1e-5, 1 - 1e-5, 1 - 1e-9], dtype=DOUBLE)
+U = torch.cat([BULK, TAILS])
+
+
+class LogitNormalReference:
+    """What scipy lacks."""
+
+    def __init__(self, loc, scale):
+        self.normal = stats.norm(loc, scale)
+
+    def cdf(self, t):
+        return self.normal.cdf(special.logit(t))
+
+    def pdf(self, t):
+        return self.normal.pdf(special.logit(t)) / (t * (1 - t))
+
+
+def reference(p):
+    """The same distribution by scipy."""
+    if isinstance(p, Uniform):
+        return stats.uniform(p.low, p.high - p.low)
+    if isinstance(p, TruncatedNormal):
+        a, b = (p.low - p.mean) / p.std, (p.high - p.mean) / p.std
+        return stats.truncnorm(a, b, loc=p.mean, scale=p.std)
+    if isinstance(p, LogitNormal):
+        return LogitNormalReference(p.loc, p.scale)
+    return stats.beta(p.alpha, p.beta)
+
+
+def intervals(narrowest):
+    ends = st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted)
+    return ends.filter(lambda pair: pair[1] - pair[0] > narrowest)
+
+
+def logarithmic(low, high):
+    return st.floats(math.log(low), math.log(high)).map(math.exp)
+
+
+CLOSED_FORM = st.one_of(
+    intervals(1e-3).map(lambda ends: Uniform(*ends)),
+    st.builds(
+        lambda mean, std, ends: TruncatedNormal(mean, std, *ends),
+        st.floats(-0.5, 1.5),
+        logarithmic(0.1, 30),
+        intervals(0.05),
+    ),
+    st.builds(LogitNormal, st.floats(-4, 4), logarithmic(0.1, 4)),
+)
+BETAS = st.builds(Beta, logarithmic(0.3, 12), logarithmic(0.3, 12))
+EXTREME = [
+    Uniform(0.999, 1.0),
+    Uniform(0.0, 1e-6),
+    TruncatedNormal(0.5, 0.01),
+    TruncatedNormal(-3.0, 0.2),  # the far tails, where mass is 1e-50
+    TruncatedNormal(4.0, 0.2),
+    TruncatedNormal(0.5, 1e4),  # as good as uniform
+    LogitNormal(-10.0, 0.5),
+    LogitNormal(0.0, 0.02),
+    Beta(0.3, 0.05),
+    Beta(300.0, 300.0),
+    Beta(1.0, 10.0),
+]
+SKEWED = [Beta(0.2, 100.0), Beta(1000.0, 1.0), Beta(50.0, 0.5), Beta(0.5, 1000.0)]
+BETA_BUG = pytest.mark.xfail(strict=True, reason="beta_quantile stalls where the cdf underflows")
+
+on_extremes = pytest.mark.parametrize("p", EXTREME, ids=str)
+on_skewed_betas = pytest.mark.parametrize("p", SKEWED, ids=str)
+
+
+def assert_quantile_inverts_cdf(p):
+    """Scipy's CDF passes u at quantile(u), give or take rounding in t and in u."""
+    t, u, cdf = p.quantile(U).numpy(), U.numpy(), reference(p).cdf
+    slack_t, slack_u = 1e-11 + 1e-8 * t, 1e-12 + 1e-8 * u
+    assert (cdf(np.maximum(t - slack_t, 0)) <= u + slack_u).all()
+    assert (cdf(np.minimum(t + slack_t, 1)) >= u - slack_u).all()
+
+
+def assert_cdf_inverts_quantile(p):
+    """quantile(CDF(t)) == t wherever the CDF still resolves t."""
+    exact = reference(p)
+    t = p.quantile(BULK)
+    back = p.quantile(torch.from_numpy(exact.cdf(t.numpy())))
+    unresolved = torch.from_numpy(1e-14 / np.maximum(exact.pdf(t.numpy()), 1e-300))
+    assert ((back - t).abs() <= 1e-8 * t + unresolved).all()
+
+
+def assert_pdf_matches(p):
+    t = p.quantile(BULK)
+    t = t[(t > 1e-30) & (t < 1 - 1e-6)]  # scipy's own logit is not accurate closer to 1
+    np.testing.assert_allclose(p.pdf(t).numpy(), reference(p).pdf(t.numpy()), rtol=1e-6)
+
+
+def assert_pdf_integrates_between_quantiles(p):
+    """Integral of the pdf from quantile(a) to quantile(b) is b - a; the whole is then 1."""
+    t = p.quantile(BULK).clamp(max=1 - 1e-12)
+    z = torch.logit(t)  # in logit(t) no density is singular
+    nodes, weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(40))
+    half = (z[1:] - z[:-1])[:, None] / 2
+    s = torch.sigmoid(z[:-1, None] + half * (1 + nodes))
+    parts = (half * weights * p.pdf(s) * s * (1 - s)).sum(dim=1)
+    reached = t[1:] < 1 - 1e-9
+    torch.testing.assert_close(
+        parts[reached], torch.full_like(parts, 0.01)[reached], rtol=1e-5, atol=0
+    )
+
+
+def assert_ends_are_safe(p):
+    """t in (0, 1] and finite 1/t, non-decreasing, in float32 and at u = 0 and 1."""
+    for dtype in (torch.float32, torch.float64):
+        u = torch.cat([torch.tensor([0.0, 1.0]), U]).to(dtype).sort().values
+        t = p.quantile(u)
+        assert t.dtype == dtype and p.pdf(t).dtype == dtype
+        assert ((t > 0) & (t <= 1)).all()
+        assert (1 / t.float()).isfinite().all()
+        assert (t.diff() >= 0).all()
+
+
+@given(p=CLOSED_FORM)
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_quantile_pdf_and_scipy_agree(p):
+    assert_consistent(p)
+
+
+@given(p=BETAS)
+@settings(max_examples=8, deadline=None, derandomize=True)
+def test_quantile_pdf_and_scipy_agree_for_beta(p):
+    assert_consistent(p)
+
+
+def assert_consistent(p):
+    assert_quantile_inverts_cdf(p)
+    assert_cdf_inverts_quantile(p)
+    assert_pdf_matches(p)
+    assert_pdf_integrates_between_quantiles(p)
+    assert_ends_are_safe(p)
+
+
+@on_extremes
+def test_quantile_and_pdf_agree_with_scipy_at_extreme_parameters(p):
+    assert_quantile_inverts_cdf(p)
+    assert_pdf_matches(p)
+
+
+@on_extremes
+def test_ends_are_safe_at_extreme_parameters(p):
+    assert_ends_are_safe(p)
+
+
+@BETA_BUG
+@on_skewed_betas
+def test_quantile_of_a_very_skewed_beta_is_right(p):
+    assert_quantile_inverts_cdf(p)
+
+
+@pytest.mark.parametrize(
+    ("p", "low", "high"),
+    [
+        (Uniform(0.3, 0.8), 0.3, 0.8),
+        (TruncatedNormal(0.5, 0.2, 0.1, 0.7), 0.1, 0.7),
+        (TruncatedNormal(0.5, 0.01, 0.1, 0.7), 0.1, 0.7),
+        (LogitNormal(), 0, 1),
+        (Beta(), 0, 1),
+        (Beta(30.0, 30.0), 0, 1),
+    ],
+    ids=str,
+)
+def test_support_is_where_quantile_begins_and_ends_and_pdf_is_zero_outside(p, low, high):
+    ends = p.quantile(torch.tensor([0.0, 1.0], dtype=DOUBLE))
+    torch.testing.assert_close(ends, torch.tensor([low, high], dtype=DOUBLE), rtol=0, atol=1e-9)
+    outside = torch.tensor([low - 1e-3, high + 1e-3, -1.0, 2.0], dtype=DOUBLE)
+    assert (p.pdf(outside) == 0).all()
+
+
+def test_shapes_are_kept():
+    for kind in TIME_DISTRIBUTIONS.values():
+        assert kind().quantile(torch.rand(2, 3)).shape == (2, 3)
+
+
+def test_every_distribution_is_tested_here():
+    assert set(TIME_DISTRIBUTIONS.values()) == {Uniform, TruncatedNormal, LogitNormal, Beta, Full}
+
+
+def test_point_mass():
+    assert (Full().quantile(torch.rand(7)) == 1).all()
+    with pytest.raises(UserError, match="no density"):
+        Full().pdf(torch.ones(1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "complaint"),
+    [
+        (Uniform, (0.5, 0.5), "low < high"),
+        (Uniform, (-0.1, 0.5), "0 <= low"),
+        (Uniform, (0.5, 1.1), "high <= 1"),
+        (Uniform, (math.nan, 1), "low"),
+        (TruncatedNormal, (0.5, 0.0), "std > 0"),
+        (TruncatedNormal, (0.5, -1.0), "std > 0"),
+        (TruncatedNormal, (math.inf, 0.2), "need"),
+        (TruncatedNormal, (math.nan, 0.2), "need"),
+        (TruncatedNormal, (0.5, math.nan), "std > 0"),
+        (TruncatedNormal, (0.5, 0.2, 0.6, 0.4), "low < high"),
+        (TruncatedNormal, (9.0, 0.01), "no mass"),
+        (LogitNormal, (0.0, 0.0), "scale > 0"),
+        (LogitNormal, (math.nan, 1.0), "need"),
+        (Beta, (0.0, 1.0), "alpha > 0"),
+        (Beta, (1.0, -1.0), "beta > 0"),
+        (Beta, (math.nan, 1.0), "alpha > 0"),
+        *(
+            pytest.param(
+                *case, marks=pytest.mark.xfail(strict=True, reason="infinite parameters pass")
+            )
+            for case in (
+                (LogitNormal, (0.0, math.inf), "scale"),
+                (Beta, (math.inf, 1.0), "alpha"),
+                (Beta, (1.0, math.inf), "beta"),
+            )
+        ),
+    ],
+)
+def test_bad_parameters_are_refused(kind, parameters, complaint):
+    with pytest.raises(UserError, match=complaint):
+        kind(*parameters)
