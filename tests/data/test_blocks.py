@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,12 @@ SEPARATOR = ByteTokenizer.separator_id
 documents = st.lists(st.text(min_size=1, max_size=40), min_size=1, max_size=12)
 sizes = st.integers(2, 30)
 seeded = settings(derandomize=True, deadline=None, max_examples=60)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+    """Syncing hundreds of small files is most of the time these tests take."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 class WordTokenizer(ByteTokenizer):
@@ -42,7 +49,10 @@ def packed(texts, block_size, packing, tokenizer=None) -> Blocks:
         blocks = read_blocks(Path(name), facts)
         assert (facts.blocks, facts.block_size) == (len(blocks), blocks.block_size)
         return Blocks(
-            np.array(blocks.tokens), blocks.lengths, n_tokens=blocks.n_tokens, n_bytes=blocks.n_bytes
+            np.array(blocks.tokens),
+            blocks.lengths,
+            n_tokens=blocks.n_tokens,
+            n_bytes=blocks.n_bytes,
         )
 
 

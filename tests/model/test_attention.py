@@ -48,6 +48,7 @@ def test_padding_changes_nothing(causal):
         hidden = model(x, valid)
         other = model(torch.where(valid, x, tokens(3, L, seed=1)), valid)
         assert torch.equal(hidden[valid], other[valid])
+        assert hidden.isfinite().all()
         for row, length in enumerate(lengths):
             alone = model(x[row : row + 1, :length])[0]
             torch.testing.assert_close(hidden[row, :length], alone, rtol=1e-5, atol=1e-5)
@@ -83,3 +84,13 @@ def test_rotary_beyond_its_table():
         for ours, whole in zip(short(length), long(length), strict=True):
             assert ours.shape == (length, 1, 8)
             assert torch.equal(ours, whole)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_sequences_longer_than_the_rotary_table(causal):
+    short, long = model_of(causal), model_of(causal)
+    length = short.rotary.cos.shape[0] + 2
+    long.rotary = Rotary(CONFIG.head_dim, CONFIG.rope_theta, cached=2 * length)
+    x = tokens(1, length)
+    with torch.no_grad():
+        assert torch.equal(short(x), long(x))

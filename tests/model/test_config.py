@@ -27,14 +27,16 @@ def test_every_field_is_described():
         ({"heads": 0}, "heads"),
         ({"rope_theta": 0.0}, "rope_theta"),
         ({"rope_theta": float("inf")}, "rope_theta"),
+        ({"rope_theta": float("nan")}, "rope_theta"),
         ({"depth": 3}, "depth"),
         ({"width": 100, "heads": 3}, "width must be divisible by heads: 100 / 3 is not whole"),
         ({"width": 12, "heads": 4}, r"must be even .* 12 / 4 = 3"),
     ],
 )
 def test_bad_fields_are_refused_by_name(fields, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as caught:
         ModelConfig(**fields)
+    assert "\n" not in str(caught.value)
 
 
 def test_frozen():

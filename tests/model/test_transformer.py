@@ -52,6 +52,7 @@ def test_never_predicted_must_be_ids(never):
 def test_something_must_be_predictable():
     with pytest.raises(ValueError, match="no token to predict"):
         Transformer(CONFIG, 2, [0, 1])
+    Transformer(CONFIG, 2, [1, 1])  # the same id twice leaves the other
 
 
 def test_weights_depend_on_the_seed_alone():
@@ -111,6 +112,7 @@ def test_bfloat16_autocast_is_close():
     x = tokens(4, 12)
     valid = torch.arange(12) < torch.tensor([12, 7, 3, 12])[:, None]
     exact = model(x, valid)
+    exact_logits = model.head(exact)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         hidden = model(x, valid)
         logits = model.head(hidden)
@@ -118,6 +120,9 @@ def test_bfloat16_autocast_is_close():
     assert logits.dtype == torch.bfloat16
     assert (hidden - exact).abs().max() < 0.05  # the final norm makes them of order 1
     assert not torch.equal(hidden, exact)
+    predicted = torch.arange(V) < min(NEVER)
+    error = (logits.float() - exact_logits)[..., predicted]
+    assert error.std() < 0.02 * exact_logits[..., predicted].std()
     logits.float().logsumexp(-1).sum().backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())
 

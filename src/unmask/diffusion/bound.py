@@ -23,12 +23,16 @@ class Bound:
         tokens: how many tokens the blocks held.
         c_t: mean cross-entropy per masked token (nats) for t in [k/10, (k+1)/10), k = 0..9; None
             for a bin that no draw fell into, and no curve for an exact likelihood.
+        block_nats: (n,) the estimate for each block, in nats for the whole block.
+        block_tokens: (n,) tokens in each block.
     """
 
     nelbo: float
     stderr: float
     tokens: int
     c_t: list[float | None] | None
+    block_nats: Tensor
+    block_tokens: Tensor
 
     @property
     def ppl(self) -> float:
@@ -47,6 +51,11 @@ class Bound:
             "ppl": finite(self.ppl),
             "c_t": self.c_t,
         }
+
+    def block_record(self) -> dict[str, list[float] | list[int]]:
+        """The blocks' numbers as JSON takes them, to a hundredth of a millinat."""
+        nats = [round(x, 5) for x in self.block_nats.tolist()]
+        return {"nats": nats, "tokens": self.block_tokens.tolist()}
 
     def bits_per_byte(self, tokens: int, n_bytes: int) -> float:
         """Bits per byte of a text whose raw bytes and tokens are counted."""
@@ -77,7 +86,7 @@ def nelbo_from_draws(ce: Tensor, masked: Tensor, t: Tensor, lengths: Tensor) -> 
         total / count if count else None
         for total, count in zip(ce_by_bin.tolist(), n_by_bin.tolist(), strict=True)
     ]
-    return Bound(*bound, int(lengths.sum()), curve)
+    return Bound(*bound, int(lengths.sum()), curve, nats, lengths)
 
 
 def exact_nll(ce: Tensor, lengths: Tensor) -> Bound:
@@ -87,7 +96,8 @@ def exact_nll(ce: Tensor, lengths: Tensor) -> Bound:
         ce: (n,) summed cross-entropy of all tokens of a block, nats.
         lengths: (n,) tokens in each block.
     """
-    return Bound(*_ratio(ce.double(), lengths), int(lengths.sum()), None)
+    nats = ce.double()
+    return Bound(*_ratio(nats, lengths), int(lengths.sum()), None, nats, lengths)
 
 
 def _ratio(nats: Tensor, lengths: Tensor) -> tuple[float, float]:

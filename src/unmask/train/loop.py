@@ -28,7 +28,7 @@ from unmask.train.checkpoint import (
 )
 from unmask.train.config import TrainConfig
 from unmask.train.device import Stopwatch, autocast, choose_device
-from unmask.train.metrics import forget_after, open_sinks
+from unmask.train.metrics import BLOCKS, Jsonl, forget_after, open_sinks
 from unmask.train.optim import (
     build_optimizers,
     learning_rate,
@@ -82,6 +82,7 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
     progress = _restore(checkpoints, model, average, optimizers)
     forget_after(folder, progress.step)
     sinks = open_sinks(folder, config.log_to)
+    blocks = Jsonl(folder / BLOCKS)
     watch = Stopwatch(device, progress.seconds)
     recent = Recent(device, progress.seconds)
 
@@ -90,7 +91,18 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
         for sink in sinks:
             sink.write({"step": progress.step, "kind": kind, **values, **counters})
 
+    def evaluate() -> Progress:
+        with autocast(device, config.precision):
+            bound = validate(evaluated, data.valid, validation, mask_id)
+        bits = bound.bits_per_byte(data.valid.n_tokens, data.valid.n_bytes)
+        bar.evaluated(progress.step, bound, bits)
+        record("eval", bound.record() | {"bits_per_byte": bits})
+        blocks.write({"step": progress.step, **bound.block_record()})
+        return replace(progress, nelbo=bound.nelbo)
+
     with stop_on_signals() as stop, TrainingBar(console, config.steps, progress.step) as bar:
+        if progress.step == 0:
+            progress = evaluate()  # where every curve begins
         watch.start()
         stopped = False
         while progress.step < config.steps and not stopped:
@@ -127,9 +139,9 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
             stopped = bool(stop)
             last = progress.step == config.steps
             log = last or progress.step % config.log_every == 0
-            evaluate = last or progress.step % validation.every == 0
+            due = last or progress.step % validation.every == 0
             save = stopped or last or progress.step % (config.save_every or validation.every) == 0
-            if not (log or evaluate or save):
+            if not (log or due or save):
                 continue
 
             # 5. Log, evaluate, save: none of it counts as training time.
@@ -140,18 +152,13 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
                 summary = recent.summary(watch.seconds)
                 bar.training(summary["loss"], summary["tokens_per_second"])
                 record("train", {**summary, "learning_rate": rate})
-            if evaluate:
-                with autocast(device, config.precision):
-                    bound = validate(evaluated, data.valid, validation, mask_id)
-                progress = replace(progress, nelbo=bound.nelbo)
-                bits = bound.bits_per_byte(data.valid.n_tokens, data.valid.n_bytes)
-                bar.evaluated(progress.step, bound, bits)
-                record("eval", bound.record() | {"bits_per_byte": bits})
+            if due:
+                progress = evaluate()
             if save:
                 save_checkpoint(checkpoints, progress, _files(model, average, optimizers))
                 prune(checkpoints, config.keep)
             watch.start()
-    for sink in sinks:
+    for sink in (*sinks, blocks):
         sink.close()
     return Outcome(progress, stop.signal)
 

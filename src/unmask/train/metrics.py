@@ -1,4 +1,9 @@
-"""``metrics.jsonl``: the record of a run, one JSON object a line, and where else it is sent."""
+"""The record of a run, one JSON object a line, and where else it is sent.
+
+RUN/metrics.jsonl   training and evaluation lines
+RUN/blocks.jsonl    for each evaluation, the bound of every validation block: what paired
+                    comparisons and held-out halves are computed from
+"""
 
 import json
 from collections.abc import Callable, Iterable
@@ -8,6 +13,8 @@ from typing import Any, Protocol
 
 from unmask.errors import UserError
 from unmask.files import write_whole
+
+METRICS, BLOCKS = "metrics.jsonl", "blocks.jsonl"
 
 
 class Sink(Protocol):
@@ -97,22 +104,21 @@ def check_sinks(names: Iterable[str]) -> None:
 
 def open_sinks(folder: Path, names: Iterable[str]) -> list[Sink]:
     """Open ``metrics.jsonl`` in a run's folder and the other sinks that were asked for."""
-    sinks: list[Sink] = [Jsonl(folder / "metrics.jsonl")]
+    sinks: list[Sink] = [Jsonl(folder / METRICS)]
     sinks += [SINKS[name](folder) for name in names]
     return sinks
 
 
 def forget_after(folder: Path, step: int) -> None:
     """Drop the records after a step: what a resumed run is about to write again."""
-    path = folder / "metrics.jsonl"
-    if path.exists():
-        kept = [r for r in read_metrics(path) if r["step"] <= step]
-        text = "".join(json.dumps(r) + "\n" for r in kept)
-        write_whole(path, text.encode())
+    for path in (folder / METRICS, folder / BLOCKS):
+        if path.exists():
+            kept = [r for r in read_records(path) if r["step"] <= step]
+            write_whole(path, "".join(json.dumps(r) + "\n" for r in kept).encode())
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a ``metrics.jsonl``; a last line cut short by a crash is left out."""
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records in a file; a last line cut short by a crash is left out."""
     lines = path.read_text(encoding="utf-8").split("\n")
     return [json.loads(line) for line in lines[:-1] if line]
 

@@ -1,0 +1,126 @@
+"""The NELBO estimate, its standard error and c(t), against enumeration of every mask."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from enumeration import (
+    all_sequences,
+    bin_chance,
+    cross_entropies,
+    nelbo_weights,
+    random_transformer,
+)
+
+from unmask.data import Blocks
+from unmask.diffusion.bound import Bound, exact_nll, nelbo_from_draws
+from unmask.evaluate import ValidationConfig, validate
+
+V, L = 3, 4
+MASK = V
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_transformer(V)
+
+
+@pytest.fixture(scope="module")
+def enumerated(model):
+    """(V^L, 2^L) summed cross-entropies of every text under every mask."""
+    return cross_entropies(model, all_sequences(V, L), MASK)
+
+
+def random_blocks(n, *, seed, ragged=False):
+    random = np.random.default_rng(seed)
+    tokens = random.integers(V, size=(n, L))
+    lengths = random.integers(1, L + 1, size=n) if ragged else None
+    return Blocks(tokens, lengths, n_tokens=0, n_bytes=0)
+
+
+def text_numbers(blocks):
+    """Row of each block in `all_sequences`."""
+    return torch.from_numpy(blocks.tokens @ V ** np.arange(L)[::-1])
+
+
+def test_estimate_agrees_with_all_masks(model, enumerated):
+    """On 2,000 texts, to 1%: the estimate is within its standard error of the exact integral."""
+    blocks = random_blocks(2000, seed=0)
+    bound = validate(model, blocks, ValidationConfig(blocks=2000, draws=32, batch_size=2000), MASK)
+    exact_per_text = enumerated @ nelbo_weights(L)
+    # The texts are the same on both sides: only the noise of masks and rates is left.
+    exact = float(exact_per_text[text_numbers(blocks)].mean())
+    assert bound.stderr < 0.02 * exact
+    assert abs(bound.nelbo - exact) < 3 * bound.stderr
+    assert bound.tokens == 2000 * L
+
+
+def test_curve_agrees_with_all_masks(model, enumerated):
+    blocks = random_blocks(2000, seed=1)
+    bound = validate(model, blocks, ValidationConfig(blocks=2000, draws=32, batch_size=2000), MASK)
+    mean_ce = enumerated[text_numbers(blocks)].mean(dim=0)
+    for k, estimate in enumerate(bound.c_t):
+        low, high = k / 10, (k + 1) / 10
+        masked = L * (high**2 - low**2) / 2
+        exact = float(bin_chance(L, low, high) @ mean_ce) / masked
+        assert estimate == pytest.approx(exact, rel=0.04)
+    assert max(bound.c_t) > 1.1 * min(bound.c_t)  # a curve that could be told from a flat one
+
+
+def exact_pooled(model, lengths=range(1, L + 1)):
+    """Exact NELBO of the population that ragged `random_blocks` are drawn from."""
+    nats = [
+        float((cross_entropies(model, all_sequences(V, n), MASK) @ nelbo_weights(n)).mean()) * n
+        for n in lengths
+    ]
+    return sum(nats) / sum(lengths)
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_standard_error_is_honest(model, enumerated, ragged):
+    """Over 400 sets of random texts the estimates spread as their standard errors say."""
+    bounds = []
+    for seed in range(400):
+        config = ValidationConfig(blocks=64, draws=4, batch_size=64, seed=seed)
+        bounds.append(validate(model, random_blocks(64, seed=seed, ragged=ragged), config, MASK))
+    nelbo = np.array([b.nelbo for b in bounds])
+    stderr = np.array([b.stderr for b in bounds])
+    assert np.sqrt((stderr**2).mean()) == pytest.approx(nelbo.std(ddof=1), rel=0.15)
+    exact = exact_pooled(model) if ragged else float((enumerated @ nelbo_weights(L)).mean())
+    assert nelbo.mean() == pytest.approx(exact, abs=3.5 * nelbo.std() / 20)
+    covered = np.abs(nelbo - exact) < 1.96 * stderr
+    assert 0.9 < covered.mean() < 0.99
+
+
+def test_standard_error_of_a_ratio_by_hand():
+    """Blocks of 1 and 3 tokens with 2 and 3 nats: 5/4, residuals 3/4 and -3/4."""
+    bound = exact_nll(torch.tensor([2.0, 3.0]), torch.tensor([1, 3]))
+    assert bound.nelbo == 1.25
+    assert bound.stderr == pytest.approx(math.sqrt(2 * 0.75**2 / (2 - 1) / 2) / 2)
+    assert (bound.tokens, bound.c_t) == (4, None)
+
+
+def test_estimate_by_hand():
+    """Each draw counts ce / t, a block its draws' mean, the whole total nats over total tokens."""
+    bound = nelbo_from_draws(
+        ce=torch.tensor([[1.0, 4.0], [0.0, 6.0]]),
+        masked=torch.tensor([[1, 2], [0, 4]]),
+        t=torch.tensor([[0.25, 1.0], [0.05, 0.75]], dtype=torch.float64),
+        lengths=torch.tensor([2, 4]),
+    )
+    assert bound.nelbo == pytest.approx((4.0 + 4.0) / 6)
+    assert bound.c_t == [None, None, 1.0, None, None, None, None, 1.5, None, 2.0]
+
+
+def test_one_block_has_no_standard_error():
+    bound = exact_nll(torch.tensor([2.0]), torch.tensor([4]))
+    assert math.isnan(bound.stderr) and bound.record()["stderr"] is None
+
+
+def test_units():
+    bound = Bound(nelbo=math.log(8), stderr=0.1, tokens=100, c_t=None)
+    assert bound.ppl == pytest.approx(8)
+    assert bound.bits_per_byte(tokens=100, n_bytes=400) == pytest.approx(3 / 4)
+    endless = Bound(nelbo=1e4, stderr=0.0, tokens=1, c_t=None)
+    assert endless.ppl == math.inf and endless.record()["ppl"] is None

@@ -1,0 +1,82 @@
+"""What is hidden and what is predicted."""
+
+import torch
+
+from unmask.diffusion.masking import MASKINGS
+from unmask.diffusion.noise import Stream, uniform
+
+MASK = 50
+BERNOULLI, NEXT = MASKINGS["bernoulli"].corrupt, MASKINGS["next-token"].corrupt
+
+
+def batch(rows, length, pad_from=None):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(MASK, (rows, length), generator=generator)
+    u = uniform(0, Stream.MASK, 0, torch.arange(rows), length)
+    valid = None
+    if pad_from is not None:
+        valid = torch.arange(length)[None, :] < torch.as_tensor(pad_from)[:, None]
+    return x, u, valid
+
+
+def test_rate_of_masks_is_t_at_every_position():
+    x, u, _ = batch(4000, 30)
+    for t in (0.02, 0.5, 0.93):
+        masked = BERNOULLI(x, torch.full((4000,), t), u, None, MASK).predicted.double()
+        error = (t * (1 - t)) ** 0.5
+        assert abs(float(masked.mean()) - t) < 4 * error / 120_000**0.5
+        assert ((masked.mean(dim=0) - t).abs() < 4.5 * error / 4000**0.5).all()
+
+
+def test_masks_of_two_positions_are_independent():
+    x, u, _ = batch(4000, 30)
+    masked = BERNOULLI(x, torch.full((4000,), 0.3), u, None, MASK).predicted.double()
+    off_diagonal = torch.corrcoef(masked.T) - torch.eye(30)
+    assert off_diagonal.abs().max() < 5 / 4000**0.5
+
+
+def test_each_row_has_its_own_rate():
+    x, u, _ = batch(3, 20_000)
+    t = torch.tensor([0.1, 0.5, 0.9])
+    rate = BERNOULLI(x, t, u, None, MASK).predicted.double().mean(dim=1)
+    torch.testing.assert_close(rate, t.double(), rtol=0, atol=0.015)
+
+
+def test_rate_one_masks_everything_and_the_least_rate_next_to_nothing():
+    x, u, _ = batch(64, 64)
+    assert BERNOULLI(x, torch.ones(64), u, None, MASK).predicted.all()
+    least = torch.full((64,), torch.finfo(torch.float32).tiny)
+    assert not BERNOULLI(x, least, u, None, MASK).predicted[u > 0].any()
+
+
+def test_predicted_positions_are_hidden_and_only_they():
+    x, u, valid = batch(40, 16, pad_from=torch.arange(40) % 17)
+    out = BERNOULLI(x, torch.full((40,), 0.6), u, valid, MASK)
+    assert out.predicted.any() and not (out.predicted & ~valid).any()
+    assert (out.inputs[out.predicted] == MASK).all()
+    assert torch.equal(out.inputs[~out.predicted], x[~out.predicted])
+    unpadded = BERNOULLI(x, torch.full((40,), 0.6), u, None, MASK).predicted
+    assert torch.equal(out.predicted, unpadded & valid)
+
+
+def test_next_token_predicts_every_valid_token_from_those_before_it():
+    x, u, valid = batch(5, 6, pad_from=[6, 3, 1, 6, 2])
+    for mask in (None, valid):
+        out = NEXT(x, torch.ones(5), u, mask, MASK)
+        assert torch.equal(out.inputs[:, 1:], x[:, :-1])
+        assert (out.inputs[:, 0] == MASK).all()
+        expected = torch.ones(5, 6, dtype=torch.bool) if mask is None else valid
+        assert torch.equal(out.predicted, expected)
+        assert out.predicted[:, 0].all()
+
+
+def test_the_batch_is_left_alone():
+    x, u, valid = batch(5, 6, pad_from=[6, 3, 1, 6, 2])
+    before = x.clone(), valid.clone()
+    for masking in MASKINGS.values():
+        masking.corrupt(x, torch.ones(5), u, valid, MASK)
+    assert torch.equal(x, before[0]) and torch.equal(valid, before[1])
+
+
+def test_only_next_token_is_causal():
+    assert {name for name, masking in MASKINGS.items() if masking.causal} == {"next-token"}

@@ -1,0 +1,85 @@
+"""Cross-entropy on the predicted positions alone equals the one over all logits."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from unmask.diffusion.objective import predicted_cross_entropy
+from unmask.recipe import parse_recipe
+
+B, L, D, V = 6, 9, 16, 23
+
+
+def problem(rate=0.4):
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(B, L, D, generator=generator)
+    head = torch.randn(V, D, generator=generator) / 2
+    targets = torch.randint(V, (B, L), generator=generator)
+    predicted = torch.rand(B, L, generator=generator) < rate
+    t = 0.05 + 0.95 * torch.rand(B, generator=generator)
+    return hidden, head, targets, predicted, t
+
+
+def leaves(*tensors):
+    return [x.clone().requires_grad_() for x in tensors]
+
+
+@pytest.mark.parametrize("spec", ["standard", "flat", "bell", "bell-weighted"])
+def test_loss_and_gradients_equal_those_of_full_logits(spec):
+    hidden, head, targets, predicted, t = problem()
+    weights = parse_recipe(spec).weights(t)
+
+    h, w = leaves(hidden, head)
+    ce, rows = predicted_cross_entropy(h, targets, predicted, lambda x: x @ w.T)
+    loss = (weights[rows] * ce).sum() / (B * L)
+    loss.backward()
+
+    full_h, full_w = leaves(hidden.double(), head.double())
+    nats = F.cross_entropy((full_h @ full_w.T).transpose(1, 2), targets, reduction="none")
+    full = (weights.double()[:, None] * nats * predicted).sum() / (B * L)
+    full.backward()
+
+    assert loss.item() == pytest.approx(full.item(), rel=1e-6)
+    torch.testing.assert_close(h.grad.double(), full_h.grad, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(w.grad.double(), full_w.grad, rtol=1e-4, atol=1e-7)
+    assert (h.grad[~predicted] == 0).all()
+
+
+def test_each_cross_entropy_comes_with_its_row():
+    hidden, head, targets, predicted, _ = problem()
+    ce, rows = predicted_cross_entropy(hidden, targets, predicted, lambda x: x @ head.T)
+    sums = torch.zeros(B).index_add(0, rows, ce)
+    nats = F.cross_entropy((hidden @ head.T).transpose(1, 2), targets, reduction="none")
+    torch.testing.assert_close(sums, (nats * predicted).sum(dim=1))
+    assert torch.equal(rows, predicted.nonzero()[:, 0])
+
+
+def test_the_head_sees_the_predicted_positions_only():
+    hidden, head, targets, predicted, _ = problem()
+    seen = []
+    predicted_cross_entropy(hidden, targets, predicted, lambda x: seen.append(x) or x @ head.T)
+    assert torch.equal(torch.cat(seen), hidden[predicted])
+
+
+def test_nothing_predicted_is_a_loss_of_zero():
+    hidden, head, targets, _, t = problem()
+    h, w = leaves(hidden, head)
+    none = torch.zeros(B, L, dtype=torch.bool)
+    ce, rows = predicted_cross_entropy(h, targets, none, lambda x: x @ w.T)
+    loss = (parse_recipe("standard").weights(t)[rows] * ce).sum() / (B * L)
+    loss.backward()
+    assert ce.shape == rows.shape == (0,)
+    assert loss.item() == 0
+    assert (h.grad == 0).all() and (w.grad == 0).all()
+
+
+def test_bfloat16_hidden_states_give_float32_losses():
+    hidden, head, targets, predicted, _ = problem()
+    low = hidden.bfloat16(), head.bfloat16()
+    ce, _ = predicted_cross_entropy(low[0], targets, predicted, lambda x: x @ low[1].T)
+    logits = (low[0] @ low[1].T).float()  # rounded once, by the projection alone
+    nats = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+    assert ce.dtype == torch.float32
+    torch.testing.assert_close(ce, nats[predicted], rtol=1e-2, atol=2e-2)
+    coarse = ce.bfloat16().float()
+    assert not torch.equal(ce, coarse)  # the softmax itself was not in bfloat16
