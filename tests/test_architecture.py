@@ -22,6 +22,7 @@ LOWEST_FIRST = [
     ["config"],
     ["run"],
     ["sample"],
+    ["compare"],
     ["cli"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(LOWEST_FIRST) for room in rooms}

@@ -1,6 +1,7 @@
-"""The command line: ``unmask train`` and ``unmask sample``. Thin: it parses, calls and prints."""
+"""The command line. Thin: it parses, calls and prints."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.rule import Rule
 
+from unmask.compare import Interrupted, compare, parse_arms, summary_table
 from unmask.config import Config, load_config, load_preset, preset_names
 from unmask.errors import UserError, unknown
 from unmask.run import open_run, train_run
 from unmask.sample import sample
-from unmask.train import TrainingFailed
+from unmask.train import TRAINING_FAILED, TrainingFailed
 from unmask.train.device import choose_device
 
 _HELP = """\
@@ -26,6 +28,7 @@ Train masked diffusion language models fast, see why they are slow, prove the sp
 
 commands:
   train     train a model in a run folder, or resume one
+  compare   train recipes side by side and measure the speed-up
   sample    print texts drawn from a run
 
 unmask COMMAND --help shows a command's options.
@@ -50,6 +53,31 @@ class TrainArguments:
     """YAML file with any of the options below, over the preset (a run's config.yaml repeats it)."""
     resume: bool = False
     """Continue the run where its latest checkpoint left it; without one, start it."""
+
+
+@dataclass
+class CompareArguments:
+    """Train recipes side by side and measure how much sooner each reaches the baseline's bound.
+
+    Runs go to RUN/<recipe>/seed-<s>; finished ones are used again and interrupted ones go on, so
+    the command can be stopped and repeated. Every option of unmask train is an option here.
+    Example: unmask compare --preset nano --run runs/cmp --recipes standard,bell --seeds 3
+    """
+
+    config_values: Annotated[Config, tyro.conf.arg(name="")]
+    run: Path
+    """Folder of the comparison: the runs, comparison.json and report/ go there."""
+    recipes: str = "standard,bell"
+    """The baseline, then what is compared with it: NAME[:key=value,...][+train.option=value...]."""
+    seeds: int = 1
+    """Seeds for each recipe; an interval needs at least two."""
+    jobs: int = 0
+    """Runs at once, the cores divided between them; 0: one for each two cores."""
+    preset: Annotated[str, tyro.conf.arg(help=f"Where to start: {', '.join(preset_names())}.")] = (
+        "nano"
+    )
+    config: Path | None = None
+    """YAML file with any of the options below, over the preset."""
 
 
 @dataclass
@@ -91,6 +119,30 @@ def train_command(arguments: Sequence[str], console: Console) -> int:
     return 0
 
 
+def compare_command(arguments: Sequence[str], console: Console) -> int:
+    """Run ``unmask compare``: 0 when every run is done, 1 if one diverged or failed."""
+    parsed = tyro.cli(
+        CompareArguments,
+        prog="unmask compare",
+        args=arguments,
+        default=CompareArguments(_base_config(arguments), tyro.MISSING),
+    )
+    for name, value, least in (("seeds", parsed.seeds, 1), ("jobs", parsed.jobs, 0)):
+        if value < least:
+            raise UserError(f"--{name} must be at least {least}, not {value}")
+    jobs = parsed.jobs or max(1, (os.cpu_count() or 1) // 2)
+    arms = parse_arms(parsed.recipes, parsed.config_values)
+    try:
+        summary = compare(arms, parsed.seeds, parsed.run, jobs=jobs, console=console)
+    except Interrupted as stopped:
+        console.print("stopped, and the runs have saved themselves; repeat the command to go on")
+        return 128 + stopped.number
+    console.print(summary_table(summary))
+    console.print(f"records: {parsed.run / 'comparison.json'}", soft_wrap=True)
+    states = {run["state"] for recipe in summary["recipes"] for run in recipe["runs"]}
+    return 0 if states == {"done"} else 1
+
+
 def sample_command(arguments: Sequence[str], console: Console) -> int:
     """Run ``unmask sample``."""
     parsed = tyro.cli(SampleArguments, prog="unmask sample", args=arguments)
@@ -116,6 +168,7 @@ def sample_command(arguments: Sequence[str], console: Console) -> int:
 
 COMMANDS: dict[str, Callable[[Sequence[str], Console], int]] = {
     "train": train_command,
+    "compare": compare_command,
     "sample": sample_command,
 }
 
@@ -143,7 +196,7 @@ def _as_pairs(arguments: Sequence[str]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of ``unmask``: 0 done, 1 training failed, 2 bad input, 128 + n signal n."""
+    """Entry point of ``unmask``: 0 done, 2 bad input, 3 training failed, 128 + n signal n."""
     listed = list(sys.argv[1:] if arguments is None else arguments)
     console = Console()
     if not listed or listed[0] in ("-h", "--help"):
@@ -156,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _tell(f"error: {error}", 2)
     except TrainingFailed as error:
-        return _tell(f"training failed: {error}", 1)
+        return _tell(f"training failed: {error}", TRAINING_FAILED)
 
 
 def _tell(message: str, status: int) -> int:

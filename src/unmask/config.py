@@ -82,6 +82,25 @@ def save_config(config: Config, path: Path) -> None:
     write_whole(path, text.encode())
 
 
+def with_options(config: Config, options: dict[str, Any]) -> Config:
+    """A configuration with some fields replaced, by dotted names as on the command line.
+
+    Args:
+        options: ``{"train.batch-size": "16"}``; text is read as YAML reads it.
+
+    Raises:
+        UserError: an unknown name or a bad value.
+    """
+    changes: dict[str, Any] = {}
+    for name, value in options.items():
+        *sections, key = name.replace("-", "_").split(".")
+        inner = changes
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[key] = yaml.safe_load(value) if sections else value
+    return Config(**_merge(config.model_dump(mode="json"), changes))
+
+
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     """Dotted names of the fields in which two configurations differ, with both values."""
     before, after = _flat(old.model_dump()), _flat(new.model_dump())

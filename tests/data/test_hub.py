@@ -17,20 +17,6 @@ TRAIN = [f"training document {number} é" for number in range(30)]
 VALID = [f"validation document {number}" for number in range(5)]
 
 
-@pytest.fixture(autouse=True)
-def offline(tmp_path, monkeypatch):
-    """Both libraries read their environment once, on import; so their constants are set too."""
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "hf" / "datasets"))
-    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
-    import datasets
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf" / "datasets")
-
-
 def write_rows(path: Path, texts: list, field: str = "text") -> None:
     path.parent.mkdir(exist_ok=True)
     rows = [{"id": number, field: text} for number, text in enumerate(texts)]

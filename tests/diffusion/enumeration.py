@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import torch
 from scipy import special
 from torch import Tensor
@@ -24,20 +25,17 @@ def nelbo_weights(length: int) -> Tensor:
 
     The empty mask, which predicts nothing, gets 0.
     """
-    k = all_masks(length).sum(dim=1).double()
-    return torch.where(k > 0, torch.exp(_log_beta(k.clamp_min(1), length - k + 1)), 0.0) / length
+    k = all_masks(length).sum(dim=1).numpy()
+    beta = special.beta(np.maximum(k, 1), length - k + 1)
+    return torch.from_numpy(np.where(k > 0, beta, 0.0) / length)
 
 
 def bin_chance(length: int, low: float, high: float) -> Tensor:
     """Integral over t in (low, high) of t^k (1 - t)^(L - k) for each mask of k tokens."""
     k = all_masks(length).sum(dim=1).double()
-    a, b = k + 1, length - k + 1
+    a, b = (k + 1).numpy(), (length - k + 1).numpy()
     inside = special.betainc(a, b, high) - special.betainc(a, b, low)
-    return torch.exp(_log_beta(a, b)) * torch.as_tensor(inside)
-
-
-def _log_beta(a: Tensor, b: Tensor) -> Tensor:
-    return torch.as_tensor(special.betaln(a, b))
+    return torch.from_numpy(special.beta(a, b) * inside)
 
 
 def random_transformer(vocab: int, *, causal: bool = False, head: float = 1.0) -> Transformer:

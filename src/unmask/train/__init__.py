@@ -2,9 +2,10 @@
 
 from unmask.train.checkpoint import Checkpoint, Progress, find_checkpoint
 from unmask.train.config import TrainConfig
-from unmask.train.loop import Outcome, TrainingFailed, train
+from unmask.train.loop import TRAINING_FAILED, Outcome, TrainingFailed, train
 
 __all__ = [
+    "TRAINING_FAILED",
     "Checkpoint",
     "Outcome",
     "Progress",

@@ -40,6 +40,9 @@ from unmask.train.progress import TrainingBar
 from unmask.train.recent import Recent
 from unmask.train.signals import stop_on_signals
 
+TRAINING_FAILED = 3
+"""Exit status of a process whose training failed: other than a crash's 1."""
+
 
 class TrainingFailed(RuntimeError):
     """The loss or a gradient is no longer finite."""

@@ -1,0 +1,7 @@
+"""Recipes side by side: the same data, seeds and evaluation; steps and seconds to a level."""
+
+from unmask.compare.arms import Arm, parse_arms
+from unmask.compare.command import compare, summary_table
+from unmask.compare.launch import Interrupted
+
+__all__ = ["Arm", "Interrupted", "compare", "parse_arms", "summary_table"]

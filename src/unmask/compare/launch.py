@@ -1,0 +1,173 @@
+"""Train the runs of a comparison, each an ordinary run in a process of its own, several at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from unmask.compare.arms import Arm
+from unmask.config import Config, save_config, with_options
+from unmask.train import TRAINING_FAILED
+from unmask.train.metrics import METRICS, read_records
+
+_LOOK_EVERY = 0.5  # seconds between two looks at the processes
+
+
+@dataclass
+class Trial:
+    """One run of a comparison: an arm with a seed.
+
+    Attributes:
+        state: ``waiting``, ``running``, ``done``, ``diverged`` or ``failed``.
+    """
+
+    arm: Arm
+    seed: int
+    folder: Path
+    state: str = "waiting"
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def config(self) -> Config:
+        """The run's configuration: the arm's with the seed."""
+        return with_options(self.arm.config, {"seed": self.seed})
+
+    @property
+    def log(self) -> Path:
+        """What the run's process printed."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    def records(self) -> list[dict[str, object]]:
+        """Its metrics so far."""
+        path = self.folder / METRICS
+        return read_records(path) if path.exists() else []
+
+    def finished(self) -> bool:
+        """Whether its last evaluation is that of its last step."""
+        steps = [r["step"] for r in self.records() if r["kind"] == "eval"]
+        return bool(steps) and steps[-1] == self.config.train.steps
+
+
+class Interrupted(Exception):
+    """A signal ended the comparison; its runs have saved themselves."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
+
+
+def train_all(trials: list[Trial], jobs: int, console: Console) -> None:
+    """Train every trial that is not finished, ``jobs`` at a time, and show them in one table.
+
+    A finished run is left as it is, an interrupted one goes on. A run that diverges or fails is
+    marked so, and the others go on.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; it was passed on and the runs have ended.
+    """
+    for trial in trials:
+        if trial.finished():
+            trial.state = "done"
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    shown = console.is_terminal
+    with _signals() as received, Live(console=console, auto_refresh=False, transient=True) as live:
+        while any(t.state in ("waiting", "running") for t in trials):
+            _advance(trials, jobs, threads, console)
+            if received:
+                _stop(trials, received[0])
+                raise Interrupted(received[0])
+            if shown:
+                live.update(_table(trials), refresh=True)
+            time.sleep(_LOOK_EVERY)
+
+
+def _advance(trials: list[Trial], jobs: int, threads: int, console: Console) -> None:
+    """Note what has ended and start what can be started."""
+    for trial in trials:
+        if trial.process is not None and trial.process.poll() is not None:
+            status = trial.process.returncode
+            trial.process = None
+            trial.state = {0: "done", TRAINING_FAILED: "diverged"}.get(status, "failed")
+            console.print(_sentence(trial), highlight=False, soft_wrap=True)
+    running = sum(t.state == "running" for t in trials)
+    for trial in [t for t in trials if t.state == "waiting"][: jobs - running]:
+        trial.process = _start(trial, threads)
+        trial.state = "running"
+
+
+def _start(trial: Trial, threads: int) -> subprocess.Popen[bytes]:
+    trial.folder.parent.mkdir(parents=True, exist_ok=True)
+    plan = trial.folder.with_name(f"{trial.folder.name}.yaml")
+    save_config(trial.config, plan)
+    command = [sys.executable, "-m", "unmask.cli", "train", "--resume"]
+    command += ["--config", str(plan), "--run", str(trial.folder)]
+    with trial.log.open("wb") as log:
+        return subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            start_new_session=True,  # a Ctrl-C reaches it through us, once
+        )
+
+
+def _stop(trials: list[Trial], number: int) -> None:
+    running = [t.process for t in trials if t.process is not None]
+    for process in running:
+        process.send_signal(number)
+    for process in running:
+        process.wait()
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them."""
+    received: list[int] = []
+    previous = {
+        s: signal.signal(s, lambda number, _: received.append(number))
+        for s in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _sentence(trial: Trial) -> str:
+    name = f"{trial.arm.name}, seed {trial.seed}"
+    if trial.state == "done":
+        bound = [r["nelbo"] for r in trial.records() if r["kind"] == "eval"][-1]
+        return f"{name}: done, NELBO {bound:.4f}"
+    last = trial.log.read_text(errors="replace").strip().splitlines()[-1:] or ["no output"]
+    return f"{name}: {trial.state}: {last[0]}"
+
+
+def _table(trials: list[Trial]) -> Table:
+    table = Table("recipe", "seed", "step", "", "NELBO", "tokens/s", "state")
+    for trial in trials:
+        records = trial.records()
+        bounds = [r["nelbo"] for r in records if r["kind"] == "eval"]
+        speeds = [r["tokens_per_second"] for r in records if r["kind"] == "train"]
+        step = int(str(records[-1]["step"])) if records else 0
+        total = trial.config.train.steps
+        table.add_row(
+            trial.arm.name,
+            str(trial.seed),
+            f"{step:,}/{total:,}",
+            ProgressBar(total=total, completed=step, width=20),
+            f"{bounds[-1]:.4f}" if bounds else "",
+            f"{speeds[-1]:,.0f}" if speeds else "",
+            trial.state,
+        )
+    return table

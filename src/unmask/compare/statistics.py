@@ -1,0 +1,159 @@
+"""How much sooner one learning curve reaches a level than another, with an interval over seeds."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+
+from unmask.diffusion.special import beta_quantile
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The validation bound of one run over training.
+
+    Attributes:
+        steps: optimiser steps at the evaluations, increasing from 0.
+        seconds: training seconds at the same points.
+        nelbo: nats per token there.
+    """
+
+    steps: Sequence[float]
+    seconds: Sequence[float]
+    nelbo: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A speed-up over seeds.
+
+    Attributes:
+        value: geometric mean; None if a seed does not reach the level.
+        low, high: 95% interval on the log-ratio (Student's t); None with fewer than two seeds.
+        reached: how many seeds reach it.
+        seeds: how many there are.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    reached: int
+    seeds: int
+
+
+def envelope(values: Sequence[float]) -> list[float]:
+    """The lowest value so far, at each point."""
+    lowest, best = [], math.inf
+    for value in values:
+        best = min(best, value)
+        lowest.append(best)
+    return lowest
+
+
+def first_reach(x: Sequence[float], nelbo: Sequence[float], level: float) -> float | None:
+    """Where a curve's monotone envelope first comes down to a level, by linear interpolation.
+
+    Args:
+        x: steps or seconds of the evaluations, increasing.
+        nelbo: the bound there.
+        level: nats per token.
+
+    Returns:
+        The crossing point; None if the level is never reached (nothing is extrapolated).
+    """
+    lowest = envelope(nelbo)
+    if lowest[0] <= level:
+        return float(x[0])
+    for (x0, y0), (x1, y1) in pairwise(zip(x, lowest, strict=True)):
+        if y1 <= level:
+            return x0 + (x1 - x0) * (y0 - level) / (y0 - y1)
+    return None
+
+
+def level_at(curve: Curve, percent: float) -> float:
+    """The envelope's value at a percentage of a run's steps, by linear interpolation."""
+    where = curve.steps[-1] * percent / 100
+    lowest = envelope(curve.nelbo)
+    for (x0, y0), (x1, y1) in pairwise(zip(curve.steps, lowest, strict=True)):
+        if where <= x1:
+            return y0 + (y1 - y0) * (where - x0) / (x1 - x0)
+    return lowest[-1]
+
+
+def speed_up(
+    baseline: Sequence[Curve], other: Sequence[Curve], percent: float
+) -> tuple[float, Ratio, Ratio]:
+    """Speed-up of one recipe over another at a level, seed by seed.
+
+    For each seed the level is what its baseline run has at ``percent`` of its steps; the ratio is
+    when the baseline first reaches it over when the other does.
+
+    Args:
+        baseline, other: a curve for each seed, in the same order.
+        percent: in (0, 100].
+
+    Returns:
+        The level (nats per token, mean over seeds), the ratio in steps and the one in seconds.
+    """
+    levels = [level_at(curve, percent) for curve in baseline]
+    ratios = []
+    for axis in ("steps", "seconds"):
+        logs = []
+        for a, b, level in zip(baseline, other, levels, strict=True):
+            slow = first_reach(getattr(a, axis), a.nelbo, level)
+            fast = first_reach(getattr(b, axis), b.nelbo, level)
+            if slow and fast:
+                logs.append(math.log(slow / fast))
+        ratios.append(_summary(logs, len(levels)))
+    return sum(levels) / len(levels), ratios[0], ratios[1]
+
+
+def _summary(logs: list[float], seeds: int) -> Ratio:
+    if len(logs) < seeds:
+        return Ratio(None, None, None, len(logs), seeds)
+    mean, half = mean_and_half_width(logs)
+    if half is None:
+        return Ratio(math.exp(mean), None, None, seeds, seeds)
+    return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), seeds, seeds)
+
+
+def mean_and_half_width(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean of some values and the half-width of its 95% interval (None for fewer than two)."""
+    n = len(values)
+    mean = sum(values) / n
+    if n < 2:
+        return mean, None
+    variance = sum((v - mean) ** 2 for v in values) / (n - 1)
+    return mean, student_t(n - 1) * math.sqrt(variance / n)
+
+
+def student_t(degrees: int, confidence: float = 0.95) -> float:
+    """Two-sided quantile of Student's t: |T| is below it with the given confidence.
+
+    By T^2 / (degrees + T^2) ~ Beta(1/2, degrees / 2).
+    """
+    u = torch.tensor([confidence], dtype=torch.float64)
+    x = float(beta_quantile(0.5, degrees / 2, u))
+    return math.sqrt(degrees * x / (1 - x))
+
+
+def paired_difference(
+    nats_a: Sequence[float], nats_b: Sequence[float], tokens: Sequence[int]
+) -> tuple[float, float]:
+    """Difference a - b of two bounds on the same blocks and noise, and its standard error.
+
+    Args:
+        nats_a, nats_b: the bound of each block, in nats.
+        tokens: tokens of each block.
+
+    Returns:
+        Nats per token; the error is over blocks, and small because the blocks are shared.
+    """
+    n, total = len(tokens), sum(tokens)
+    differences = [a - b for a, b in zip(nats_a, nats_b, strict=True)]
+    value = sum(differences) / total
+    residuals = [d - value * k for d, k in zip(differences, tokens, strict=True)]
+    variance = sum(r * r for r in residuals) / (n - 1)
+    return value, math.sqrt(variance * n) / total

@@ -1,0 +1,41 @@
+"""The mask rates of an arm: the density it draws from, and a histogram of what was drawn."""
+
+from typing import Any
+
+import torch
+
+from unmask.config import Config
+from unmask.recipe import parse_recipe
+
+_BINS = 40
+_STEPS_LOOKED_AT = 500
+
+
+def drawn_times(config: Config) -> dict[str, list[float]] | None:
+    """Density of t on a grid, and the histogram of the rates of a run's first steps.
+
+    Counters make the rates again, exactly as the run drew them. None for the autoregressive twin.
+    """
+    recipe = parse_recipe(config.recipe)
+    if recipe.causal:
+        return None
+    grid = (torch.arange(200, dtype=torch.float64) + 0.5) / 200
+    size = config.train.batch_size
+    slots = torch.arange(size)
+    t = torch.cat(
+        [
+            recipe.times(seed=config.seed, step=step, slots=slots, batch_size=size)
+            for step in range(min(config.train.steps, _STEPS_LOOKED_AT))
+        ]
+    )
+    histogram = torch.histc(t, _BINS, 0, 1) * _BINS / len(t)
+    return {
+        "t": grid.tolist(),
+        "density": recipe.time.pdf(grid).tolist(),
+        "histogram": histogram.tolist(),
+    }
+
+
+def all_times(configs: dict[str, Config]) -> dict[str, Any]:
+    """`drawn_times` of every arm by name."""
+    return {name: drawn_times(config) for name, config in configs.items()}

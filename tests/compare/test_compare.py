@@ -1,0 +1,127 @@
+"""``unmask compare`` end to end on a tiny budget."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+Call = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def tiny(small: list[str]) -> list[str]:
+    return [
+        *small,
+        *("--train.steps", "20", "--validation.every", "5", "--train.learning-rate", "0.01"),
+    ]
+
+
+def comparison(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "comparison.json").read_text())
+
+
+def evals(run: Path) -> list[dict[str, Any]]:
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [r for r in lines if r["kind"] == "eval"]
+
+
+def test_compare_writes_what_the_contract_says(
+    unmask: Call, tiny: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "cmp"
+    options = ["--recipes", "standard,bell:std=0.25", "--seeds", 2, "--jobs", 2]
+    status, text = unmask("compare", "--run", folder, *tiny, *options)
+    assert status == 0, text
+    found = comparison(folder)
+    assert found["baseline"] == "standard"
+    assert [r["name"] for r in found["recipes"]] == ["standard", "bell:std=0.25"]
+    for recipe in found["recipes"]:
+        assert [level["percent"] for level in recipe["levels"]] == [25, 50, 75, 100]
+        for level in recipe["levels"]:
+            assert {
+                *("percent", "nelbo", "steps_ratio", "seconds_ratio", "ci_low", "ci_high"),
+                "reached",
+            } <= set(level)
+        assert recipe["final_nelbo"] > 0 and recipe["final_stderr"] > 0
+    own = found["recipes"][0]["levels"]
+    assert all(level["steps_ratio"] == pytest.approx(1) for level in own)
+    assert {"machine", "versions"} <= set(found)
+    times = json.loads((folder / "times.json").read_text())
+    assert sum(times["bell:std=0.25"]["histogram"]) / 40 == pytest.approx(1)
+
+    # Within a seed the arms share the initial weights and the evaluation noise.
+    for seed in (0, 1):
+        starts = [
+            evals(folder / r["folder"] / f"seed-{seed}")[0]["nelbo"] for r in found["recipes"]
+        ]
+        assert starts[0] == starts[1]
+    config = yaml.safe_load((folder / "standard/seed-1/config.yaml").read_text())
+    assert config["seed"] == 1
+
+    # Finished runs are used again: nothing is trained, and the answer is the same.
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("metrics.jsonl")}
+    assert unmask("compare", "--run", folder, *tiny, *options)[0] == 0
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("metrics.jsonl")} == before
+    assert comparison(folder) == found
+
+    # Another configuration in the same folder is refused.
+    status, text = unmask("compare", "--run", folder, *tiny, *options, "--train.batch-size", 4)
+    assert status == 2 and "batch_size" in text
+
+
+def test_one_diverges_one_never_reaches_the_level_and_the_others_finish(
+    unmask: Call, tiny: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "cmp"
+    arms = "bell,bell+train.learning_rate=1e30,bell+train.learning_rate=1e-9,ar"
+    status, text = unmask("compare", "--run", folder, *tiny, "--recipes", arms, "--jobs", 2)
+    assert status == 1
+    states = {r["name"]: r["runs"][0]["state"] for r in comparison(folder)["recipes"]}
+    assert list(states.values()) == ["done", "diverged", "done", "done"]
+    _, diverged, idle, _ = comparison(folder)["recipes"]
+    assert diverged["levels"] == [] and "not finite" in text
+    assert not idle["levels"][-1]["reached"] and idle["levels"][-1]["steps_ratio"] is None
+    assert "not reached" in " ".join(text.replace("│", " ").split())
+    assert "one seed" in text and idle["levels"][0]["ci_low"] is None
+
+
+def test_killed_half_way_and_repeated(small: list[str], unmask: Call, tmp_path: Path) -> None:
+    folder = tmp_path / "cmp"
+    steps = 400
+    options = [*small, "--train.steps", str(steps), "--validation.every", "50"]
+    options += ["--recipes", "standard,bell", "--jobs", "2"]
+    command = [sys.executable, "-m", "unmask.cli", "compare", "--run", str(folder), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ})
+    metrics = folder / "bell/seed-0/metrics.jsonl"
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and not (metrics.exists() and metrics.stat().st_size > 3000):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT and "repeat" in output
+    assert evals(folder / "bell/seed-0")[-1]["step"] < steps
+    done = subprocess.run([*command, "--jobs", "2"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for arm in ("standard", "bell"):
+        assert [r["step"] for r in evals(folder / arm / "seed-0")] == list(range(0, steps + 1, 50))
+
+
+def test_bad_comparisons(unmask: Call, tiny: list[str], tmp_path: Path) -> None:
+    for options, said in (
+        (["--recipes", "bell"], "at least two"),
+        (["--recipes", "bell,bell+corpus.block_size=16"], "corpus.block_size"),
+        (["--seeds", "0"], "--seeds"),
+        (["--jobs", "-1"], "--jobs"),
+        (["--corpus.source", "nowhere"], "nowhere"),
+    ):
+        status, text = unmask("compare", "--run", tmp_path / "c", *tiny, *options)
+        assert status == 2 and said in text, text
+        assert not (tmp_path / "c").exists()

@@ -1,0 +1,190 @@
+"""Recipes: read from text and written back, and mask rates as functions of counters."""
+
+import re
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from unmask.diffusion.masking import MASKINGS
+from unmask.diffusion.objective import WEIGHTINGS
+from unmask.diffusion.time import TIME_DISTRIBUTIONS, Beta, Full, TruncatedNormal, Uniform
+from unmask.errors import UserError
+from unmask.recipe import RECIPES, Recipe, parse_recipe
+
+N = 32
+SLOTS = torch.arange(N)
+
+
+def times(recipe, step=0, seed=0, slots=SLOTS, batch_size=N):
+    return parse_recipe(recipe).times(seed=seed, step=step, slots=slots, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_named_recipes_read_back(name):
+    assert parse_recipe(name) == RECIPES[name]
+    assert parse_recipe(RECIPES[name].spec()) == RECIPES[name]
+
+
+def test_named_recipes_are_the_published_ones():
+    """Effective weight p(t) w(t) t on c(t), up to a constant: 1, 1, t, p t, 1."""
+    t = torch.tensor([0.1, 0.3, 0.5, 0.9], dtype=torch.float64)
+    bell = TruncatedNormal(0.5, 0.2).pdf(t)
+    expected = {
+        "standard": t / t,
+        "iid": t / t,
+        "flat": t,
+        "bell": bell * t,
+        "bell-weighted": t / t,
+    }
+    for name, shape in expected.items():
+        recipe = RECIPES[name]
+        effective = recipe.time.pdf(t) * recipe.weights(t) * t
+        torch.testing.assert_close(effective / effective[0], shape / shape[0])
+    assert {name for name, r in RECIPES.items() if not r.stratified} == {"iid"}
+    assert {name for name, r in RECIPES.items() if r.causal} == {"ar"}
+    assert set(RECIPES) == {*expected, "ar"}
+
+
+POSITIVE = st.floats(0.05, 20)
+TIME_OPTIONS = {
+    "uniform": {"low": st.floats(0, 0.4), "high": st.floats(0.5, 1)},
+    "truncated-normal": {"mean": st.floats(0, 1), "std": POSITIVE, "low": st.floats(0, 0.4)},
+    "logit-normal": {"loc": st.floats(-3, 3), "scale": POSITIVE},
+    "beta": {"alpha": POSITIVE, "beta": POSITIVE},
+}
+
+
+@st.composite
+def specs(draw):
+    """(spec, the distribution's class, all options as text) of a masked recipe."""
+    name = draw(st.sampled_from([n for n, r in RECIPES.items() if not r.causal]))
+    time = draw(st.sampled_from(sorted(TIME_OPTIONS)))
+    options = draw(st.fixed_dictionaries({"time": st.just(time)}, optional=TIME_OPTIONS[time]))
+    own = {
+        "weight": st.sampled_from(sorted(WEIGHTINGS)),
+        "masking": st.just("bernoulli"),
+        "stratified": st.sampled_from(["true", "false"]),
+    }
+    options |= draw(st.fixed_dictionaries({}, optional=own))
+    text = ",".join(f"{k}={v}" for k, v in draw(st.permutations(list(options.items()))))
+    return f"{name}:{text}", TIME_DISTRIBUTIONS[time], options
+
+
+@given(specs())
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_any_override_is_obeyed_and_reads_back(case):
+    spec, kind, options = case
+    recipe = parse_recipe(spec)
+    assert parse_recipe(recipe.spec()) == recipe
+    assert type(recipe.time) is kind
+    for key, value in options.items():
+        if key in ("weight", "masking"):
+            assert getattr(recipe, key) == value
+        elif key == "stratified":
+            assert recipe.stratified is (value == "true")
+        elif key != "time":
+            assert getattr(recipe.time, key) == value
+
+
+def test_what_is_not_overridden_stays():
+    recipe = parse_recipe("bell-weighted:mean=0.4")
+    assert recipe.time == TruncatedNormal(mean=0.4, std=0.2)
+    assert (recipe.name, recipe.weight, recipe.stratified) == ("bell-weighted", "importance", True)
+
+
+def test_another_time_distribution_starts_from_its_own_defaults():
+    assert parse_recipe("bell:time=beta,alpha=3").time == Beta(alpha=3, beta=2)
+    assert parse_recipe("bell:time=truncated-normal").time == RECIPES["bell"].time
+    assert parse_recipe("ar:time=uniform,masking=bernoulli").time == Uniform()
+    assert parse_recipe("flat:time=full,masking=next-token").time == Full()
+
+
+@pytest.mark.parametrize(
+    ("spec", "named", "valid"),
+    [
+        ("bel", "recipe 'bel'", ["did you mean 'bell'", *RECIPES]),
+        ("bell:men=1", "'men'", ["mean", "std", "weight", "masking", "stratified", "time"]),
+        ("bell:alpha=1", "'alpha'", ["mean", "std"]),
+        ("flat:time=beta,low=0.1", "'low'", ["alpha", "beta"]),
+        ("bell:time=gauss", "'gauss'", sorted(TIME_DISTRIBUTIONS)),
+        ("bell:weight=none", "weight 'none'", sorted(WEIGHTINGS)),
+        ("bell:masking=half", "masking 'half'", sorted(MASKINGS)),
+        ("bell:stratified=yes", "stratified", ["true or false", "'yes'"]),
+        ("bell:std=wide", "std", ["a number", "'wide'"]),
+        ("bell:std=-1", "std > 0", []),
+        ("bell:low=0.9,high=0.1", "low < high", []),
+        ("bell:std", "'std'", ["key=value"]),
+        ("bell:std=1,std=2", "'std'", ["twice"]),
+        ("", "recipe ''", list(RECIPES)),
+        ("flat:masking=next-token", "time=full", ["masking=next-token"]),
+        ("flat:time=full", "time=full", ["masking=next-token"]),
+        ("ar:weight=importance", "density", ["importance"]),
+    ],
+)
+def test_errors_name_what_is_wrong_and_list_what_is_valid(spec, named, valid):
+    with pytest.raises(UserError, match=re.escape(named)) as error:
+        parse_recipe(spec)
+    assert all(word in str(error.value) for word in valid)
+
+
+def test_a_recipe_made_in_python_is_checked_too():
+    with pytest.raises(UserError, match="unknown weight"):
+        Recipe("mine", Uniform(), weight="none")
+
+
+@pytest.mark.parametrize("name", ["standard", "iid", "bell", "flat:time=beta"])
+def test_times_are_a_function_of_seed_step_and_slot_alone(name):
+    """Whatever was drawn before, and however the batch is split, in any order."""
+    whole = times(name)
+    times(name, step=9, seed=4)
+    assert torch.equal(times(name), whole)
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
+    for parts in (SLOTS.split(5), SLOTS.tensor_split(4), SLOTS[:, None]):
+        assert torch.equal(torch.cat([times(name, slots=s) for s in parts]), whole)
+    assert torch.equal(times(name, slots=order), whole[order])
+    assert whole.dtype == torch.float32 and whole.shape == (N,)
+
+
+def test_every_step_and_seed_draws_its_own():
+    drawn = [times("bell", step, seed) for step in range(3) for seed in (0, 1, -1, 2**32)]
+    assert len(torch.stack(drawn).unique()) == 12 * N
+    assert (times("ar") == 1).all()
+
+
+@pytest.mark.parametrize("name", ["standard", "bell", "flat:time=logit-normal"])
+def test_a_stratified_batch_has_one_rate_in_each_stratum(name):
+    edges = parse_recipe(name).time.quantile(torch.arange(N + 1).double() / N)
+    for step in range(50):
+        t = times(name, step).sort().values.double()
+        assert (t >= edges[:-1] - 1e-7).all() and (t <= edges[1:] + 1e-7).all()
+
+
+@pytest.mark.parametrize("options", ["", ":stratified=false"])
+def test_rates_follow_the_distribution(options):
+    """Kolmogorov-Smirnov over many steps; strata make the fit closer, never worse."""
+    t = torch.cat([times("bell" + options, step) for step in range(200)]).double()
+    p = stats.truncnorm(-2.5, 2.5, loc=0.5, scale=0.2)
+    test = stats.kstest(t.numpy(), p.cdf)
+    assert test.pvalue > 1e-3
+    assert not options or test.statistic > 0.002  # independent draws are not that even
+
+
+def test_stratified_batches_vary_far_less_than_independent_ones():
+    def variance(name):
+        means = [float(times(name, step).double().mean()) for step in range(300)]
+        return float(torch.tensor(means).var())
+
+    independent = variance("iid")
+    assert independent == pytest.approx(1 / 12 / N, rel=0.3)
+    assert variance("standard") < independent / 300  # 1/N^2 of it, in theory
+    assert variance("bell") < variance("bell:stratified=false") / 50
+
+
+def test_micro_batches_of_a_stratified_batch_are_alike():
+    """Eight consecutive samples: their mean rate is near the distribution's."""
+    for step in range(20):
+        means = times("standard", step).view(4, 8).mean(dim=1)
+        assert ((means - 0.5).abs() < 0.12).all()
