@@ -31,7 +31,7 @@ def gradients(recipe: str, padded: bool, parts: int) -> tuple[float, list[torch.
     for part in batch.split(parts):
         loss = batch_loss(model, model.head, named, part, MASK)
         loss.backward()
-        total += float(loss)
+        total += float(loss.detach())
     return total, [p.grad for p in model.parameters() if p.grad is not None]
 
 

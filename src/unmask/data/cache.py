@@ -1,9 +1,11 @@
 """Things that take a while to make, kept by what they are made from."""
 
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -56,13 +58,22 @@ def kept(
     temporary.mkdir()  # as the user's umask has it; mkdtemp's would be closed to a shared cache
     try:
         make(temporary)
-        if final.is_dir() and not whole(final):
-            shutil.rmtree(final)
-        try:
-            temporary.rename(final)
-        except OSError:  # another process was first
-            if not whole(final):
-                raise
+        with _alone(final.parent):
+            if final.is_dir() and not whole(final):
+                shutil.rmtree(final)
+            if not final.is_dir():  # else another process was first
+                temporary.rename(final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return final
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time put entries in place: none removes what another has just put."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # ends the lock

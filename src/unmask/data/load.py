@@ -56,12 +56,12 @@ def load_data(
     for name, documents in (("training", train), ("validation", valid)):
         with display.stage(f"packing the {name} text") as watch:
             packed[name] = _pack(documents, watch, tokenizer, config, cache)
-    for name, (blocks, found) in packed.items():
-        if not len(blocks):
-            raise UserError(
-                f"corpus.block-size {config.block_size} is longer than the {name} split "
-                f"({found.tokens} tokens); at most {found.tokens}"
-            )
+    name, (blocks, found) = min(packed.items(), key=lambda split: split[1][1].tokens)
+    if not len(blocks):  # the shorter split, so that what it allows is right for both
+        raise UserError(
+            f"corpus.block-size {config.block_size} is longer than the {name} split "
+            f"({found.tokens} tokens); at most {found.tokens}"
+        )
     (train_blocks, train_facts), (valid_blocks, valid_facts) = packed.values()
     facts = {
         "source": config.source,
