@@ -44,7 +44,8 @@ def small(corpus: Path) -> list[str]:
     return [
         *("--corpus.source", str(corpus), "--corpus.block-size", "32"),
         *("--model.layers", "2", "--model.width", "32", "--model.heads", "2"),
-        *("--train.batch-size", "8", "--train.warmup-steps", "2", "--train.device", "cpu"),
+        *("--train.batch-size", "8", "--train.warmup-steps", "2"),
+        *("--train.device", "cpu", "--train.precision", "fp32", "--train.optimizer", "adamw"),
         *("--validation.blocks", "16", "--validation.draws", "2", "--train.log-every", "1"),
     ]
 

@@ -10,9 +10,6 @@ from unmask.errors import UserError, unknown
 from unmask.section import Section
 
 FRUIT = ["apple", "pear"]
-SEMICOLON_BUG = pytest.mark.xfail(
-    strict=True, reason="messages are split at '; ', which is inside some of them"
-)
 
 
 class Inner(Section):
@@ -86,7 +83,6 @@ def test_a_section_s_own_rule_is_told_as_it_is():
     assert complaints(Inner, width=9) == "width must be divisible by heads"
 
 
-@SEMICOLON_BUG
 @pytest.mark.parametrize(
     ("values", "message"),
     [

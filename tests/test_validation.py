@@ -68,20 +68,21 @@ def test_batch_size_changes_nothing(causal, ragged, batch_size):
 
 @pytest.mark.parametrize("ragged", [False, True])
 def test_nelbo_by_hand(ragged):
-    """One text at a time, without padding, with the documented counters for rates and masks."""
+    """One text at a time, without padding, with the documented counters for sizes and masks."""
     network, some, draws = model(), blocks(ragged), 5
     config = ValidationConfig(blocks=N, draws=draws, seed=3)
     rows = torch.arange(N)
     offsets = uniform_double(3, Stream.EVAL_TIME, 0, rows, draws)
-    t = (torch.arange(draws) + offsets) / draws
     total, by_block = 0.0, []
     for i, text in enumerate(texts(some)):
         block = 0.0
-        for k in range(draws):
-            u = uniform(3, Stream.EVAL_MASK, k, rows[i : i + 1], L)[0, : len(text)]
-            mask = u < t[i, k].float()
+        for d in range(draws):
+            size = int((d + offsets[i, d]) / draws * len(text)) + 1
+            u = uniform(3, Stream.EVAL_MASK, d, rows[i : i + 1], L)[0, : len(text)]
+            mask = u <= u.sort().values[size - 1]
+            assert int(mask.sum()) == size
             ce = nats(network, text.masked_fill(mask, MASK), text)
-            block += float(ce[mask].sum() / t[i, k]) / draws
+            block += float(ce[mask].sum()) * len(text) / size / draws
         by_block.append((block, len(text)))
         total += block
     bound = validate(network, some, config, MASK)

@@ -7,8 +7,13 @@ from difflib import get_close_matches
 class UserError(ValueError):
     """What was asked for cannot be done; the message names the field or file and what is valid.
 
-    The command line prints the message alone (no traceback) and exits with status 2.
+    The command line prints the message alone (no traceback) and exits with status 2. Where
+    several things are wrong, ``problems`` holds a sentence for each and the message all of them.
     """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:

@@ -16,7 +16,7 @@ class Section(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise UserError("; ".join(_problems(error, type(self)))) from None
+            raise UserError(*_problems(error, type(self))) from None
 
 
 def _problems(error: ValidationError, section: type[BaseModel]) -> list[str]:
@@ -28,9 +28,10 @@ def _problems(error: ValidationError, section: type[BaseModel]) -> list[str]:
         if problem["type"] == "extra_forbidden":
             valid = ", ".join(section.model_fields)
             sentences.append(f"unknown key {place!r}; valid: {valid}")
-        elif isinstance(cause, ValueError):  # a nested section, or a validator of our own
-            nested = str(cause).split("; ")
-            sentences += [_nest(place, text) for text in nested]
+        elif isinstance(cause, UserError):  # a nested section's
+            sentences += [_nest(place, text) for text in cause.problems]
+        elif isinstance(cause, ValueError):  # a validator's own
+            sentences.append(_nest(place, str(cause)))
         else:
             message = problem["msg"][0].lower() + problem["msg"][1:]
             sentences.append(f"{place}: {message}, not {problem['input']!r}")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from enumeration import (
+    all_masks,
     all_sequences,
-    bin_chance,
     cross_entropies,
     nelbo_weights,
     random_transformer,
@@ -60,12 +60,34 @@ def test_curve_agrees_with_all_masks(model, enumerated):
     blocks = random_blocks(2000, seed=1, p=[0.1, 0.8, 0.1])
     bound = validate(model, blocks, ValidationConfig(blocks=2000, draws=32, batch_size=2000), MASK)
     mean_ce = enumerated[text_numbers(blocks)].mean(dim=0)
-    for k, estimate in enumerate(bound.c_t):
-        low, high = k / 10, (k + 1) / 10
-        masked = L * (high**2 - low**2) / 2
-        exact = float(bin_chance(L, low, high) @ mean_ce) / masked
-        assert estimate == pytest.approx(exact, rel=0.04)
-    assert max(bound.c_t) > 1.25 * min(bound.c_t)  # bins could be told apart
+    sizes = all_masks(L).sum(dim=1)
+    exact = [None] * 10
+    for k in range(1, L + 1):  # 1/4, 2/4, 3/4 and 4/4 of the tokens: four of the ten bins
+        exact[min(10 * k // L, 9)] = pytest.approx(float(mean_ce[sizes == k].mean()) / k, rel=0.02)
+    assert bound.c_t == exact
+    measured = [c for c in bound.c_t if c is not None]
+    assert max(measured) > 1.25 * min(measured)  # bins could be told apart
+
+
+def test_bernoulli_masks_and_masks_of_uniform_size_have_one_expectation(enumerated):
+    """Integrating t out of the Bernoulli masks leaves the size uniform on 1..L, weight L/k."""
+    sizes = all_masks(L).sum(dim=1)
+    by_size = [enumerated[:, sizes == k].mean(dim=1) / k for k in range(1, L + 1)]
+    torch.testing.assert_close(sum(by_size) / L, enumerated @ nelbo_weights(L))
+
+
+def test_bernoulli_draws_agree_with_all_masks_too(model, enumerated):
+    """The estimator as the field draws it: independent t, Bernoulli masks, weight 1/t."""
+    blocks, m = random_blocks(2000, seed=3), 32
+    rows = text_numbers(blocks)
+    generator = torch.Generator().manual_seed(0)
+    t = torch.rand(2000, m, dtype=torch.float64, generator=generator)
+    mask = torch.rand(2000, m, L, generator=generator) < t[..., None]
+    column = (mask.long() * 2 ** torch.arange(L - 1, -1, -1)).sum(dim=-1)
+    ce = enumerated[rows[:, None], column]
+    bound = nelbo_from_draws(ce, mask.sum(dim=-1), t, torch.full((2000,), L))
+    exact = float((enumerated @ nelbo_weights(L))[rows].mean())
+    assert abs(bound.nelbo - exact) < 3 * bound.stderr < 0.06 * exact
 
 
 def exact_pooled(model, lengths=range(1, L + 1)):

@@ -1,8 +1,11 @@
 """What is hidden and what is predicted."""
 
+import math
+
+import pytest
 import torch
 
-from unmask.diffusion.masking import MASKINGS
+from unmask.diffusion.masking import MASKINGS, exact_count
 from unmask.diffusion.noise import Stream, uniform
 
 MASK = 50
@@ -80,3 +83,20 @@ def test_the_batch_is_left_alone():
 
 def test_only_next_token_is_causal():
     assert {name for name, masking in MASKINGS.items() if masking.causal} == {"next-token"}
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_exact_count_masks_exactly_k_of_the_valid_tokens_each_set_alike(padded):
+    length, n = 5, 20_000
+    valid = torch.arange(length) < 4 if padded else torch.ones(length, dtype=torch.bool)
+    u = torch.rand(n, length, generator=torch.Generator().manual_seed(0))
+    k = torch.full((n,), 2)
+    mask = exact_count(k, u, valid.expand(n, -1) if padded else None)
+    assert (mask.sum(dim=1) == 2).all()
+    assert not mask[:, ~valid].any()
+    codes = (mask.long() * 2 ** torch.arange(length)).sum(dim=1)
+    counts = torch.bincount(codes)
+    pairs = math.comb(int(valid.sum()), 2)
+    seen = counts[counts > 0].double()
+    assert len(seen) == pairs
+    assert ((seen / n - 1 / pairs).abs() < 5 * (1 / pairs / n) ** 0.5).all()

@@ -118,7 +118,6 @@ def test_weights_keep_shape_and_dtype(spec):
     assert (weights > 0).all()
 
 
-@pytest.mark.xfail(strict=True, reason="t rounded to float32 lands outside the support: pdf 0")
 @pytest.mark.parametrize(
     "spec",
     [
@@ -129,12 +128,12 @@ def test_weights_keep_shape_and_dtype(spec):
 )
 def test_weights_are_finite_for_every_rate_that_can_be_drawn(spec):
     recipe = parse_recipe(spec)
-    u = torch.tensor([0.0, 2.0**-30, 1 - 2.0**-30, 1 - 2.0**-53], dtype=torch.float64)
+    u = torch.tensor([2.0**-53, 2.0**-30, 1 - 2.0**-30, 1 - 2.0**-53], dtype=torch.float64)
     assert recipe.weights(recipe.time.quantile(u).float()).isfinite().all()
 
 
 PREDICTABLE = 10
-BLOCKS = Blocks(np.random.default_rng(0).integers(PREDICTABLE, size=(512, 8)), None, 0, 0)
+BLOCKS = Blocks(np.random.default_rng(0).integers(PREDICTABLE, size=(512, 20)), None, 0, 0)
 
 
 def untrained(causal):
@@ -145,16 +144,13 @@ def untrained(causal):
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_untrained_network_scores_log_v_in_the_bound(causal):
-    """Exactly log V in every bin of c(t) and for the causal twin; the NELBO in expectation."""
-    config = ValidationConfig(blocks=512, draws=16)
-    bound = validate(untrained(causal), BLOCKS, config, PREDICTABLE)
+    """Exactly log V, with nothing uncertain about it, and in every bin of c(t)."""
+    bound = validate(untrained(causal), BLOCKS, ValidationConfig(blocks=512, draws=16), PREDICTABLE)
     log_v = math.log(PREDICTABLE)
-    if causal:
-        assert bound.nelbo == pytest.approx(log_v, rel=1e-6)
-        assert bound.stderr < 1e-6
-    else:
+    assert bound.nelbo == pytest.approx(log_v, rel=1e-6)
+    assert bound.stderr < 1e-6
+    if not causal:
         assert bound.c_t == pytest.approx([log_v] * 10, rel=1e-6)
-        assert abs(bound.nelbo - log_v) < 3 * bound.stderr < 0.1 * log_v
 
 
 @pytest.mark.parametrize("spec", [*RECIPES, "flat:low=0.3,high=0.8", "bell:mean=0.2,std=0.1"])

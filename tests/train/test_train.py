@@ -68,7 +68,7 @@ def test_micro_batches_equal_the_whole_batch(
 ) -> None:
     """Batch 8 x accumulation 4 and batch 32: the same weights to rounding."""
     options = [*small, "--train.batch-size", "32", "--train.steps", "5"]
-    options += ["--train.learning-rate", "1e-3", "--train.optimizer", "adamw"]
+    options += ["--train.learning-rate", "1e-3"]
     assert unmask("train", "--run", tmp_path / "a", *options)[0] == 0
     assert unmask("train", "--run", tmp_path / "b", *options, "--train.accumulation", 4)[0] == 0
     a, b = weights(tmp_path / "a", 5), weights(tmp_path / "b", 5)

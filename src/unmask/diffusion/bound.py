@@ -2,6 +2,11 @@
 
 NELBO per token = E_{t~U(0,1)} [ (1/t) (1/L) sum over masked i of CE_i ] = integral of c(t) over
 (0, 1), where c(t) is the expected cross-entropy per masked token at mask rate t.
+
+Given its size k, a Bernoulli mask is uniform among those of that size, and integrating t out
+leaves k uniform on 1..L with weight L/k (a Beta integral). So the same bound is
+E_{k~U{1..L}} [ (1/k) sum over masked i of CE_i ] with exactly k tokens masked, without the noise
+of how many a rate t happens to mask (whose variance under the weight 1/t^2 even diverges).
 """
 
 import math
@@ -72,7 +77,8 @@ def nelbo_from_draws(ce: Tensor, masked: Tensor, t: Tensor, lengths: Tensor) -> 
     Args:
         ce: (n, m) summed cross-entropy of the masked tokens, nats.
         masked: (n, m) how many tokens were masked.
-        t: (n, m) mask rates, marginally uniform on (0, 1).
+        t: (n, m) mask rates: marginally uniform on (0, 1) for Bernoulli masks, or the exact
+            fraction k/L of the tokens that is masked, k uniform on 1..L.
         lengths: (n,) tokens in each block.
     """
     nats = (ce.double() / t.double()).mean(dim=1)

@@ -57,6 +57,23 @@ def next_token(x: Tensor, t: Tensor, u: Tensor, valid: Tensor | None, mask_id: i
     return Corrupted(torch.cat([start, x[:, :-1]], dim=1), predicted)
 
 
+def exact_count(k: Tensor, u: Tensor, valid: Tensor | None) -> Tensor:
+    """Masks of exactly k tokens each, all equally likely; padding is never among them.
+
+    Args:
+        k: (B,) int64, at most the number of valid tokens.
+        u: (B, L) uniform noise: the k valid positions where it is least are masked.
+        valid: (B, L) bool or None.
+
+    Returns:
+        (B, L) bool.
+    """
+    if valid is not None:
+        u = u.masked_fill(~valid, 2.0)
+    ranks = u.argsort(dim=1).argsort(dim=1)
+    return ranks < k[:, None]
+
+
 MASKINGS: dict[str, Masking] = {
     "bernoulli": Masking(bernoulli),
     "next-token": Masking(next_token, causal=True),

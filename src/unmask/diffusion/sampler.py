@@ -79,7 +79,7 @@ def left_to_right(
 
     Arguments and result as in `ancestral`; the network is run on the prefix at every token.
     """
-    rows = torch.arange(len(x))
+    x, rows = x.clone(), torch.arange(len(x))
     start = torch.full_like(x[:, :1], mask_id)
     for i in range(x.shape[1]):
         where = torch.zeros_like(x[:, : i + 1], dtype=torch.bool)

@@ -23,7 +23,7 @@ _SMALLEST_T = torch.finfo(torch.float32).tiny  # 1 / t stays finite in float32
 
 
 class TimeDistribution(ABC):
-    """A distribution of the mask rate on (0, 1].
+    """A distribution of the mask rate on (0, 1], with a positive density between ``support``.
 
     Computed in float64 and returned in the dtype of the argument. (MPS has no float64: draw on
     the CPU and move the rates.)
@@ -38,12 +38,24 @@ class TimeDistribution(ABC):
         Returns:
             t of u's shape and dtype, in (0, 1] and non-decreasing in u.
         """
+        low, high = self.support
         t = self._quantile(u.double())
-        return t.clamp(_SMALLEST_T, 1.0).to(u.dtype)
+        return t.clamp(max(low, _SMALLEST_T), high).to(u.dtype)
 
     def pdf(self, t: Tensor) -> Tensor:
-        """Density at mask rates t (any shape); zero outside the support."""
-        return self._pdf(t.double()).to(t.dtype)
+        """Density at mask rates t (any shape); zero outside the support.
+
+        The support's ends are rounded as t is: what `quantile` gives always has a density.
+        """
+        low, high = t.new_tensor(self.support)
+        inside = (t >= low) & (t <= high)
+        density = self._pdf(t.double().clamp(*self.support))
+        return torch.where(inside, density, 0.0).to(t.dtype)
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """The least and the greatest mask rate."""
+        return 0.0, 1.0
 
     @abstractmethod
     def _quantile(self, u: Tensor) -> Tensor: ...
@@ -84,12 +96,16 @@ class Uniform(TimeDistribution):
     def __post_init__(self) -> None:
         _require(0 <= self.low < self.high <= 1, f"{self}: need 0 <= low < high <= 1")
 
+    @property
+    def support(self) -> tuple[float, float]:
+        """``low`` and ``high``."""
+        return self.low, self.high
+
     def _quantile(self, u: Tensor) -> Tensor:
         return self.low + (self.high - self.low) * u
 
     def _pdf(self, t: Tensor) -> Tensor:
-        inside = (t >= self.low) & (t <= self.high)
-        return inside.double() / (self.high - self.low)
+        return torch.ones_like(t) / (self.high - self.low)
 
 
 @register("truncated-normal")
@@ -107,8 +123,14 @@ class TruncatedNormal(TimeDistribution):
 
     def __post_init__(self) -> None:
         _require(0 <= self.low < self.high <= 1, f"{self}: need 0 <= low < high <= 1")
-        _require(self.std > 0 and math.isfinite(self.mean), f"{self}: need std > 0")
+        _require(math.isfinite(self.mean), f"{self}: need a finite mean")
+        _require(0 < self.std < math.inf, f"{self}: need std > 0, and finite")
         _require(self._mass() > 0, f"{self}: the normal has no mass between low and high")
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """``low`` and ``high``."""
+        return self.low, self.high
 
     def _cuts(self) -> tuple[float, float, float]:
         """Standardised ends (a, b), and the sign that puts the interval in the lower tail.
@@ -127,13 +149,11 @@ class TruncatedNormal(TimeDistribution):
         below = math.erfc(-a / math.sqrt(2)) / 2
         v = u if sign > 0 else 1 - u
         z: Tensor = torch.special.ndtri(below + self._mass() * v)
-        return (self.mean + self.std * sign * z).clamp(self.low, self.high)
+        return self.mean + self.std * sign * z
 
     def _pdf(self, t: Tensor) -> Tensor:
-        inside = (t >= self.low) & (t <= self.high)
         z = (t - self.mean) / self.std
-        density = torch.exp(-z * z / 2) / (_SQRT_TWO_PI * self.std * self._mass())
-        return torch.where(inside, density, 0.0)
+        return torch.exp(-z * z / 2) / (_SQRT_TWO_PI * self.std * self._mass())
 
 
 @register("logit-normal")
@@ -145,17 +165,16 @@ class LogitNormal(TimeDistribution):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(self.scale > 0 and math.isfinite(self.loc), f"{self}: need scale > 0")
+        _require(math.isfinite(self.loc), f"{self}: need a finite loc")
+        _require(0 < self.scale < math.inf, f"{self}: need scale > 0, and finite")
 
     def _quantile(self, u: Tensor) -> Tensor:
         return torch.sigmoid(self.loc + self.scale * torch.special.ndtri(u))
 
     def _pdf(self, t: Tensor) -> Tensor:
-        inside = (t > 0) & (t < 1)
-        safe = torch.where(inside, t, 0.5)
-        z = (torch.logit(safe) - self.loc) / self.scale
-        density = torch.exp(-z * z / 2) / (_SQRT_TWO_PI * self.scale * safe * (1 - safe))
-        return torch.where(inside, density, 0.0)
+        t = t.clamp(_SMALLEST_T, 1 - 2.0**-53)  # it vanishes at the ends, which t is rounded to
+        z = (torch.logit(t) - self.loc) / self.scale
+        return torch.exp(-z * z / 2) / (_SQRT_TWO_PI * self.scale * t * (1 - t))
 
 
 @register("beta")
@@ -167,17 +186,16 @@ class Beta(TimeDistribution):
     beta: float = 2.0
 
     def __post_init__(self) -> None:
-        _require(self.alpha > 0 and self.beta > 0, f"{self}: need alpha > 0 and beta > 0")
+        positive = 0 < self.alpha < math.inf and 0 < self.beta < math.inf
+        _require(positive, f"{self}: need alpha > 0 and beta > 0, and finite")
 
     def _quantile(self, u: Tensor) -> Tensor:
-        return beta_quantile(self.alpha, self.beta, u)
+        return beta_quantile(self.alpha, self.beta, u.flatten()).view(u.shape)
 
     def _pdf(self, t: Tensor) -> Tensor:
         a, b = t.new_tensor(self.alpha), t.new_tensor(self.beta)
-        density = torch.exp(
-            torch.xlogy(a - 1, t) + torch.special.xlog1py(b - 1, -t) - log_beta(a, b)
-        )
-        return torch.where((t >= 0) & (t <= 1), density, 0.0)
+        log_density = torch.xlogy(a - 1, t) + torch.special.xlog1py(b - 1, -t) - log_beta(a, b)
+        return torch.exp(log_density)
 
 
 @register("full")

@@ -1,0 +1,60 @@
+"""Devices and precision: what is chosen, and that bf16 training is close to fp32's."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from unmask.errors import UserError
+from unmask.train.device import Stopwatch, autocast, choose_device, multiplies_bf16
+
+CPU = torch.device("cpu")
+
+
+def test_devices() -> None:
+    assert choose_device("cpu") == CPU
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
+    missing = [d for d in ("cuda", "mps") if choose_device("auto").type != d]
+    for name in (missing[0], "tpu"):
+        with pytest.raises(UserError, match=r"valid: auto, .*cpu"):
+            choose_device(name)
+
+
+@pytest.mark.parametrize(
+    ("precision", "wanted"), [("fp32", torch.float32), ("bf16", torch.bfloat16)]
+)
+def test_precision(precision: str, wanted: torch.dtype) -> None:
+    with autocast(CPU, precision):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == wanted
+
+
+@pytest.mark.parametrize("amx", [True, False])
+def test_auto_follows_the_hardware(amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx}, raising=False)
+    assert multiplies_bf16(CPU) == amx
+    with autocast(CPU, "auto"):
+        assert ((torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16) == amx
+
+
+def test_bf16_trains_as_fp32_does(
+    unmask: Callable[..., tuple[int, str]], small: list[str], tmp_path: Path
+) -> None:
+    finals = {}
+    for precision in ("fp32", "bf16"):
+        run = tmp_path / precision
+        options = ["--train.steps", 100, "--train.precision", precision]
+        assert unmask("train", "--run", run, *small, *options)[0] == 0
+        finals[precision] = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert finals["bf16"]["nelbo"] == pytest.approx(finals["fp32"]["nelbo"], abs=0.03)
+
+
+def test_the_stopwatch_leaves_out_what_lies_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([10.0, 12.0, 20.0, 21.5])
+    monkeypatch.setattr("unmask.train.device.perf_counter", lambda: next(times))
+    watch = Stopwatch(CPU, seconds=5.0)
+    watch.start()
+    assert watch.stop() == 7.0
+    watch.start()
+    assert watch.stop() == 8.5
