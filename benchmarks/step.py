@@ -2,11 +2,11 @@
 
     .venv/bin/python benchmarks/step.py --preset tiny --vocab 30000
 
-Ours: the vocabulary projection and the cross-entropy run on masked positions only, the optimiser
-is fused. Naive, as the field's trainers do it: logits at every position, a log-softmax over the
-whole (B, L, V) tensor, the loss multiplied by the mask, an optimiser that loops over parameters.
-Model, batch, masks and mathematics are the same; the two take turns in one process, and the ratio
-is the median over rounds with the quartiles of the rounds beside it.
+Ours: the vocabulary projection and the cross-entropy run on masked positions only, AdamW is fused.
+Naive, as the field's trainers do it: logits at every position, a log-softmax over the whole
+(B, L, V) tensor, the loss multiplied by the mask, an AdamW that loops over parameters. Model,
+batch, masks, precision and mathematics are the same; the two take turns in one process, and the
+ratio is the median over rounds with the quartiles of the rounds beside it.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from unmask.data import Blocks
 from unmask.model import Transformer
 from unmask.recipe import Recipe, parse_recipe
 from unmask.train.batch import Batch, batch_loss, draw_batch
+from unmask.train.device import autocast
 from unmask.train.optim import build_optimizers
 
 
@@ -47,10 +48,13 @@ def timed_step(
     recipe: Recipe,
     batch: Batch,
     mask_id: int,
+    precision: str,
 ) -> float:
     """Seconds of one forward, backward, clip and optimiser step."""
     started = time.perf_counter()
-    loss_of(model, recipe, batch, mask_id).backward()
+    with autocast(torch.device("cpu"), precision):
+        loss = loss_of(model, recipe, batch, mask_id)
+    loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimizer in optimizers:
         optimizer.step()
@@ -58,7 +62,7 @@ def timed_step(
     return time.perf_counter() - started
 
 
-def compare(config: Config, vocab: int, rounds: int) -> dict[str, float]:
+def compare(config: Config, vocab: int, rounds: int, precision: str) -> dict[str, float]:
     """Alternate the two steps and summarise."""
     mask_id, length, b = vocab - 1, config.corpus.block_size, config.train.batch_size
     recipe = parse_recipe(config.recipe)
@@ -67,8 +71,9 @@ def compare(config: Config, vocab: int, rounds: int) -> dict[str, float]:
     blocks = Blocks(tokens, None, n_tokens=tokens.size, n_bytes=tokens.size)
     models = [Transformer(config.model, vocab, (mask_id,)) for _ in range(2)]
     plain = torch.optim.AdamW(models[1].parameters(), lr=1e-3, foreach=False, fused=False)
+    adamw = config.train.model_copy(update={"optimizer": "adamw"})
     steps = (
-        (ours, models[0], build_optimizers(models[0], config.train)),
+        (ours, models[0], build_optimizers(models[0], adamw)),
         (naive, models[1], [plain]),
     )
     seconds: list[list[float]] = [[], []]
@@ -77,7 +82,7 @@ def compare(config: Config, vocab: int, rounds: int) -> dict[str, float]:
         order = (0, 1) if step % 2 else (1, 0)
         for which in order:
             loss_of, model, optimizers = steps[which]
-            took = timed_step(loss_of, model, optimizers, recipe, batch, mask_id)
+            took = timed_step(loss_of, model, optimizers, recipe, batch, mask_id, precision)
             if step >= 2:  # the first two warm up allocators and caches
                 seconds[which].append(took)
     ratios = [slow / fast for fast, slow in zip(*seconds, strict=True)]
@@ -97,13 +102,17 @@ def main() -> None:
     parser.add_argument("--preset", default="tiny", choices=preset_names())
     parser.add_argument("--vocab", type=int, default=8192, help="vocabulary with the mask token")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
-    result = compare(load_preset(args.preset), args.vocab, args.rounds)
+    result = compare(load_preset(args.preset), args.vocab, args.rounds, args.precision)
     if args.json:
         print(json.dumps(result))
         return
-    print(f"preset {args.preset}, vocabulary {args.vocab:,}, {args.rounds} rounds in turn")
+    settings = (
+        f"vocabulary {args.vocab:,}, precision {args.precision}, {args.rounds} rounds in turn"
+    )
+    print(f"preset {args.preset}, {settings}")
     print(f"  ours   {result['ours_tokens_per_s']:>10,.0f} tokens/s (median)")
     print(f"  naive  {result['naive_tokens_per_s']:>10,.0f} tokens/s (median)")
     print(

@@ -30,24 +30,15 @@ def choose_device(name: str) -> torch.device:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """The context that forward passes run in: bfloat16 autocast, or nothing for float32.
 
-    ``auto`` is bfloat16 where the hardware multiplies matrices in it: GPUs from Ampere on, CPUs
-    with AMX.
+    ``auto`` is bfloat16 on a GPU that computes in it. On a CPU it is float32: with AMX, bfloat16
+    was measured slower at small widths and faster at large ones (docs/performance.md).
     """
     if precision == "auto":
-        precision = "bf16" if multiplies_bf16(device) else "fp32"
+        good = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bf16" if good else "fp32"
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-def multiplies_bf16(device: torch.device) -> bool:
-    """Whether a device has matrix units for bfloat16."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        look = getattr(torch.cpu, "get_capabilities", None)  # newer than torch 2.11
-        return look is not None and bool(look().get("amx_bf16"))
-    return False
 
 
 class Stopwatch:
