@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from unmask.data import Blocks, load_data
+from unmask.evaluate import validate
 from unmask.run import open_run
 
 Call = Callable[..., tuple[int, str]]
@@ -181,3 +182,57 @@ def test_an_extra_that_is_not_installed_is_named(
     monkeypatch.setitem(sys.modules, "wandb", None)  # what a missing module looks like
     status, text = unmask("train", "--run", tmp_path / "r", *small, "--train.log-to", "wandb")
     assert status == 2 and "unmask[wandb]" in text
+
+
+def test_wandb_gets_the_numbers_too(
+    unmask: Call, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through a stand-in for the module: what it is asked to do, in its own terms."""
+    logged: list[tuple[int, dict[str, float]]] = []
+    ended = []
+
+    class Run:
+        def log(self, values: dict[str, float], step: int) -> None:
+            logged.append((step, values))
+
+        def finish(self) -> None:
+            ended.append(True)
+
+    stand_in = type(sys)("wandb")
+    stand_in.init = lambda **options: Run()
+    monkeypatch.setitem(sys.modules, "wandb", stand_in)
+    run = tmp_path / "run"
+    assert (
+        unmask("train", "--run", run, *small, "--train.steps", 2, "--train.log-to", "wandb")[0] == 0
+    )
+    evaluations = [(step, v["eval/nelbo"]) for step, v in logged if "eval/nelbo" in v]
+    assert evaluations == [(r["step"], r["nelbo"]) for r in evals(run)]
+    assert ended
+
+
+def test_averaged_weights_are_what_is_kept_and_evaluated(
+    unmask: Call, small: list[str], tmp_path: Path
+) -> None:
+    run, decay = tmp_path / "run", 0.75
+    options = ["--train.steps", 4, "--train.save-every", 1, "--train.keep", 9, "--train.ema", decay]
+    assert unmask("train", "--run", run, *small, *options)[0] == 0
+    average = weights(run, 1)
+    for step in (2, 3, 4):
+        latest = weights(run, step)
+        average = {k: decay * average[k] + (1 - decay) * latest[k] for k in average}
+    for name, value in weights(run, 4, "ema").items():
+        torch.testing.assert_close(value, average[name])
+    opened = open_run(run)
+    assert same(dict(opened.model.state_dict()), weights(run, 4, "ema"))
+    data = load_data(opened.config.corpus)
+    bound = validate(opened.model, data.valid, opened.config.validation, data.tokenizer.mask_id)
+    assert bound.nelbo == pytest.approx(evals(run)[-1]["nelbo"], rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_the_same(unmask: Call, small: list[str], tmp_path: Path) -> None:
+    options = ["--train.steps", "20", "--validation.every", "20"]
+    assert unmask("train", "--run", tmp_path / "a", *small, *options)[0] == 0
+    assert unmask("train", "--run", tmp_path / "b", *small, *options, "--train.compile")[0] == 0
+    plain, compiled = evals(tmp_path / "a")[-1], evals(tmp_path / "b")[-1]
+    assert compiled["nelbo"] == pytest.approx(plain["nelbo"], abs=0.01)
