@@ -17,7 +17,7 @@ from rich.console import Console
 from unmask.config import Config, differences, load_config, save_config
 from unmask.data import Data, Tokenizer, load_data, saved_tokenizer
 from unmask.errors import UserError
-from unmask.files import write_whole
+from unmask.files import locked, write_whole
 from unmask.model import Transformer, parameter_count
 from unmask.recipe import parse_recipe
 from unmask.train import Checkpoint, Outcome, find_checkpoint, train
@@ -47,20 +47,24 @@ def train_run(config: Config, folder: Path, *, resume: bool, console: Console) -
     _check_corpus(data.facts, folder / "corpus.json")
     recipe = parse_recipe(config.recipe)
     model = build_model(config, data.tokenizer)
-    save_config(config, folder / "config.yaml")
-    write_whole(folder / "corpus.json", json.dumps(data.facts, indent=2).encode())
-    data.tokenizer.save(folder / "tokenizer")
-    _introduce(config, data, model, folder, console)
-    return train(
-        model,
-        recipe,
-        data,
-        config=config.train,
-        validation=config.validation,
-        seed=config.seed,
-        folder=folder,
-        console=console,
-    )
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, wait=False) as free:
+        if not free:
+            raise UserError(f"--run {folder}: another process is training there")
+        save_config(config, folder / "config.yaml")
+        write_whole(folder / "corpus.json", json.dumps(data.facts, indent=2).encode())
+        data.tokenizer.save(folder / "tokenizer")
+        _introduce(config, data, model, folder, console)
+        return train(
+            model,
+            recipe,
+            data,
+            config=config.train,
+            validation=config.validation,
+            seed=config.seed,
+            folder=folder,
+            console=console,
+        )
 
 
 def build_model(config: Config, tokenizer: Tokenizer) -> Transformer:

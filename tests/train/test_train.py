@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from unmask.data import Blocks, load_data
 from unmask.evaluate import validate
+from unmask.files import locked
 from unmask.run import open_run
 
 Call = Callable[..., tuple[int, str]]
@@ -236,3 +237,14 @@ def test_a_compiled_network_trains_the_same(unmask: Call, small: list[str], tmp_
     assert unmask("train", "--run", tmp_path / "b", *small, *options, "--train.compile")[0] == 0
     plain, compiled = evals(tmp_path / "a")[-1], evals(tmp_path / "b")[-1]
     assert compiled["nelbo"] == pytest.approx(plain["nelbo"], abs=0.01)
+
+
+def test_two_processes_cannot_train_in_one_folder(
+    unmask: Call, small: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert unmask("train", "--run", run, *small, "--train.steps", 1)[0] == 0
+    with locked(run, wait=False):
+        status, text = unmask("train", "--run", run, "--resume", "--train.steps", 2)
+    assert status == 2 and "another process" in text
+    assert unmask("train", "--run", run, "--resume", "--train.steps", 2)[0] == 0

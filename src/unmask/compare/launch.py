@@ -84,7 +84,7 @@ def train_all(trials: list[Trial], jobs: int, console: Console) -> None:
         while any(t.state in ("waiting", "running") for t in trials):
             _advance(trials, jobs, threads, console)
             if received:
-                _stop(trials, received[0])
+                _stop(trials, received)
                 raise Interrupted(received[0])
             if shown:
                 live.update(_table(trials), refresh=True)
@@ -121,12 +121,16 @@ def _start(trial: Trial, threads: int) -> subprocess.Popen[bytes]:
         )
 
 
-def _stop(trials: list[Trial], number: int) -> None:
+def _stop(trials: list[Trial], received: list[int]) -> None:
+    """Pass on every signal, also those that come while the runs save, and wait for their end."""
     running = [t.process for t in trials if t.process is not None]
-    for process in running:
-        process.send_signal(number)
-    for process in running:
-        process.wait()
+    passed_on = 0
+    while any(process.poll() is None for process in running):
+        for number in received[passed_on:]:
+            passed_on += 1
+            for process in running:
+                process.send_signal(number)
+        time.sleep(0.1)
 
 
 @contextmanager

@@ -1,15 +1,14 @@
 """Things that take a while to make, kept by what they are made from."""
 
-import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
 from unmask.errors import UserError
+from unmask.files import locked
 
 
 def cache_folder(chosen: Path | None = None) -> Path:
@@ -58,7 +57,7 @@ def kept(
     temporary.mkdir()  # as the user's umask has it; mkdtemp's would be closed to a shared cache
     try:
         make(temporary)
-        with _alone(final.parent):
+        with locked(final.parent, wait=True):  # none removes what another has just put
             if final.is_dir() and not whole(final):
                 shutil.rmtree(final)
             if not final.is_dir():  # else another process was first
@@ -66,14 +65,3 @@ def kept(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return final
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time put entries in place: none removes what another has just put."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)  # ends the lock
