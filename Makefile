@@ -1,5 +1,5 @@
 # unmask: everything a fresh clone needs. Each target is safe to run twice.
-#   make demo      train a small model on your Python's own standard library, and print samples
+#   make demo      the standard recipe against the bell, on your Python's own library: minutes
 #   make test      the tests, in minutes
 #   make test-all  the slow ones too
 #   make lint      formatting, lint, types
@@ -18,8 +18,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/unmask train --preset nano --run runs/demo --resume
-	$(BIN)/unmask sample runs/demo --num 2 --length 128 --steps 64
+	$(BIN)/unmask compare --preset nano --run runs/demo --recipes standard,bell --jobs 2 \
+		--corpus.tokenizer bpe:2048 --train.steps 900 --validation.every 50
+	$(BIN)/unmask sample runs/demo/bell/seed-0 --num 2 --length 128 --steps 128
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -13,6 +13,7 @@ PACKAGE = Path(unmask.__file__).parent
 LOWEST_FIRST = [
     ["errors"],
     ["spec", "files"],
+    ["report"],
     ["section"],
     ["diffusion"],
     ["recipe"],
@@ -61,6 +62,14 @@ def test_diffusion_and_recipe_need_torch_alone(path: Path) -> None:
     if room_of(path) in ("diffusion", "recipe", "spec", "errors"):
         outside = {name.split(".")[0] for name in imports(path)} - {"unmask", "torch"}
         assert outside <= sys.stdlib_module_names
+
+
+def test_the_report_needs_the_records_alone() -> None:
+    for path in FILES:
+        if room_of(path) == "report":
+            ours = {name for name in imports(path) if name.startswith("unmask")}
+            low = ("unmask.report", "unmask.errors", "unmask.files")
+            assert all(name.startswith(low) for name in ours), path
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -16,6 +16,7 @@ from rich.rule import Rule
 from unmask.compare import Interrupted, compare, parse_arms, summary_table
 from unmask.config import Config, load_config, load_preset, preset_names
 from unmask.errors import UserError, unknown
+from unmask.report import write_report
 from unmask.run import open_run, train_run
 from unmask.sample import sample
 from unmask.train import TRAINING_FAILED, TrainingFailed
@@ -29,6 +30,7 @@ Train masked diffusion language models fast, see why they are slow, prove the sp
 commands:
   train     train a model in a run folder, or resume one
   compare   train recipes side by side and measure the speed-up
+  report    make a comparison's report again from its records
   sample    print texts drawn from a run
 
 unmask COMMAND --help shows a command's options.
@@ -78,6 +80,14 @@ class CompareArguments:
     )
     config: Path | None = None
     """YAML file with any of the options below, over the preset."""
+
+
+@dataclass
+class ReportArguments:
+    """Make the report of a comparison again, from its records alone."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """Folder of the comparison."""
 
 
 @dataclass
@@ -139,8 +149,16 @@ def compare_command(arguments: Sequence[str], console: Console) -> int:
         return 128 + stopped.number
     console.print(summary_table(summary))
     console.print(f"records: {parsed.run / 'comparison.json'}", soft_wrap=True)
+    console.print(f"report:  {write_report(parsed.run)}", soft_wrap=True)
     states = {run["state"] for recipe in summary["recipes"] for run in recipe["runs"]}
     return 0 if states == {"done"} else 1
+
+
+def report_command(arguments: Sequence[str], console: Console) -> int:
+    """Run ``unmask report``."""
+    parsed = tyro.cli(ReportArguments, prog="unmask report", args=arguments)
+    console.print(f"report: {write_report(parsed.run)}", soft_wrap=True)
+    return 0
 
 
 def sample_command(arguments: Sequence[str], console: Console) -> int:
@@ -169,6 +187,7 @@ def sample_command(arguments: Sequence[str], console: Console) -> int:
 COMMANDS: dict[str, Callable[[Sequence[str], Console], int]] = {
     "train": train_command,
     "compare": compare_command,
+    "report": report_command,
     "sample": sample_command,
 }
 

@@ -57,6 +57,13 @@ def test_compare_writes_what_the_contract_says(
     times = json.loads((folder / "times.json").read_text())
     assert sum(times["bell:std=0.25"]["histogram"]) / 40 == pytest.approx(1)
 
+    page = (folder / "report/index.html").read_text()
+    assert "bell:std=0.25" in page and "<svg" in page
+    assert list((folder / "report").glob("*.png"))
+    (folder / "report/index.html").unlink()
+    assert unmask("report", folder)[0] == 0
+    assert (folder / "report/index.html").read_text() == page
+
     # Within a seed the arms share the initial weights and the evaluation noise.
     for seed in (0, 1):
         starts = [
@@ -125,3 +132,5 @@ def test_bad_comparisons(unmask: Call, tiny: list[str], tmp_path: Path) -> None:
         status, text = unmask("compare", "--run", tmp_path / "c", *tiny, *options)
         assert status == 2 and said in text, text
         assert not (tmp_path / "c").exists()
+    status, text = unmask("report", tmp_path)
+    assert status == 2 and "comparison.json" in text

@@ -1,0 +1,51 @@
+"""From a comparison's folder to its report."""
+
+from pathlib import Path
+
+from unmask.errors import UserError
+from unmask.files import write_whole
+from unmask.report.records import load_comparison
+
+
+def write_report(folder: Path) -> Path:
+    """Make, or make again, the report of a comparison from its records.
+
+    The same records give the same bytes. Runs that are missing, interrupted or diverged are told.
+
+    Args:
+        folder: what ``unmask compare`` wrote; the report goes to ``folder/report``.
+
+    Returns:
+        The path of ``index.html``; a PNG of every plot lies beside it.
+
+    Raises:
+        UserError: there is no ``comparison.json``, or it is damaged.
+    """
+    comparison = load_comparison(folder)
+    # Here, because matplotlib takes a while and this module is imported by the command line.
+    try:
+        from unmask.report import curves, rates, speedups, style  # noqa: PLC0415
+    except ImportError as error:
+        raise UserError(f"the report needs matplotlib: pip install matplotlib ({error})") from None
+    from unmask.report.page import page, plot_section, text  # noqa: PLC0415
+    from unmask.report.tables import summary  # noqa: PLC0415
+
+    draw = (
+        curves.bound_against_steps,
+        curves.bound_against_seconds,
+        speedups.speed_ups,
+        rates.cross_entropies,
+        rates.densities,
+        curves.training_signals,
+    )
+    report = folder / "report"
+    sections = []
+    with style.settings():
+        for plot in filter(None, (function(comparison) for function in draw)):
+            write_whole(report / f"{plot.name}.png", style.as_png(plot.figure))
+            svg = style.as_svg(plot.figure, plot.name, text(plot.title))
+            sections.append(plot_section(plot.title, plot.name, svg, plot.caption))
+    path = report / "index.html"
+    content = page(comparison, sections, summary(comparison))
+    write_whole(path, content.encode("utf-8", "replace"))
+    return path
