@@ -68,8 +68,9 @@ def page(comparison: Comparison, plots: Iterable[str], table: str) -> str:
         plots: sections with a plot each, from `plot_section`.
         table: the summary, from `unmask.report.tables`.
     """
-    count = len(comparison.arms) - 1
-    title = f"{count} {'recipe' if count == 1 else 'recipes'} against {comparison.baseline.name}"
+    others = [arm.name for arm in comparison.arms if arm is not comparison.baseline]
+    compared = " and ".join(others) if len(others) <= 2 else f"{len(others)} recipes"
+    title = f"{compared} against {comparison.baseline.name}"
     body = "\n".join(
         [
             f"<h1>{text(title)}</h1>",

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from unmask.errors import UserError
 from unmask.files import write_whole
 from unmask.report.records import load_comparison
 
@@ -23,10 +22,7 @@ def write_report(folder: Path) -> Path:
     """
     comparison = load_comparison(folder)
     # Here, because matplotlib takes a while and this module is imported by the command line.
-    try:
-        from unmask.report import curves, rates, speedups, style  # noqa: PLC0415
-    except ImportError as error:
-        raise UserError(f"the report needs matplotlib: pip install matplotlib ({error})") from None
+    from unmask.report import curves, rates, speedups, style  # noqa: PLC0415
     from unmask.report.page import page, plot_section, text  # noqa: PLC0415
     from unmask.report.tables import summary  # noqa: PLC0415
 
