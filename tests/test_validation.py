@@ -72,7 +72,7 @@ def test_nelbo_by_hand(ragged):
     network, some, draws = model(), blocks(ragged), 5
     config = ValidationConfig(blocks=N, draws=draws, seed=3)
     rows = torch.arange(N)
-    offsets = uniform_double(3, Stream.EVAL_TIME, 0, rows, draws)
+    offsets = uniform_double(3, Stream.EVAL_SIZE, 0, rows, draws)
     total, by_block = 0.0, []
     for i, text in enumerate(texts(some)):
         block = 0.0

@@ -33,7 +33,7 @@ def test_known_answer_reaches_the_uniforms():
         quarter = torch.tensor([0])
         words = philox((quarter, torch.tensor([c1]), torch.tensor([c2]), torch.tensor([3])), key)
         seed = key[0] + (key[1] << 32)
-        drawn = uniform(seed, Stream.EVAL_TIME, c2, torch.tensor([c1]), 4)
+        drawn = uniform(seed, Stream.EVAL_SIZE, c2, torch.tensor([c1]), 4)
         assert drawn.flatten().tolist() == [(int(w) >> 8) * 2.0**-24 for w in words]
         assert c0
 

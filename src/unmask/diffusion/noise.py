@@ -23,11 +23,10 @@ class Stream(IntEnum):
     ORDER = 0
     TIME = 1
     MASK = 2
-    EVAL_TIME = 3
+    EVAL_SIZE = 3
     EVAL_MASK = 4
     SAMPLE_UNMASK = 5
     SAMPLE_TOKEN = 6
-    INIT = 7
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:

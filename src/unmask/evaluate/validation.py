@@ -44,7 +44,7 @@ def evenly_spaced(total: int, wanted: int) -> Tensor:
 def _mask_sizes(lengths: Tensor, config: ValidationConfig) -> Tensor:
     """(n, draws) int64 mask sizes; row i is stratified over 1..lengths[i]."""
     n, m = len(lengths), config.draws
-    offsets = uniform_double(config.seed, Stream.EVAL_TIME, 0, torch.arange(n), m)
+    offsets = uniform_double(config.seed, Stream.EVAL_SIZE, 0, torch.arange(n), m)
     u = stratify(torch.arange(m), offsets, m)
     return (u * lengths[:, None]).long().clamp(max=lengths[:, None] - 1) + 1
 
