@@ -55,11 +55,11 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
     options = [*small, *extra, "--validation.every", "4"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert unmask("train", "--run", whole, *options, "--train.steps", 12)[0] == 0
-    assert unmask("train", "--run", parts, *options, "--train.steps", 8)[0] == 0
+    assert unmask("train", "--run", parts, *options, "--train.steps", 7)[0] == 0
     assert unmask("train", "--run", parts, "--resume", "--train.steps", 12)[0] == 0
     for name in ("model", "optimizer", *(["ema"] if extra else [])):
         assert same(weights(whole, 12, name), weights(parts, 12, name))
-    assert evals(whole) == evals(parts)
+    assert evals(whole) == [r for r in evals(parts) if r["step"] != 7]  # where it once ended
     lines = [json.loads(line) for line in (parts / "metrics.jsonl").read_text().splitlines()]
     steps = [r["step"] for r in lines if r["kind"] == "train"]
     assert steps == list(range(1, 13))
