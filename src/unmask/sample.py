@@ -53,4 +53,12 @@ def sample(
         x = left_to_right(denoise, x, mask_id, seed, on_step)
     else:
         x = ancestral(denoise, x, mask_id, steps, seed, on_step)
-    return [run.tokenizer.decode(row) for row in x.tolist()]
+    return [run.tokenizer.decode(_document(row, run)) for row in x.tolist()]
+
+
+def _document(row: list[int], run: Run) -> list[int]:
+    """A run on padded blocks learnt one document a block: what follows its end means nothing."""
+    separator = run.tokenizer.separator_id
+    if run.config.corpus.packing == "pad" and separator in row:
+        return row[: row.index(separator)]
+    return row

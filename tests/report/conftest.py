@@ -92,7 +92,7 @@ def comparison(tmp_path: Path) -> Callable[..., Path]:
             "baseline": "standard",
             "seeds": list(range(seeds)),
             "recipes": recipes,
-            "machine": {"system": "Linux-test", "threads": 2, "gpu": None},
+            "machine": {"system": "Linux-test", "cores": 2, "gpu": None},
             "versions": {"python": "3.11.7", "torch": "2.13.0"},
         }
         (folder / "comparison.json").write_text(json.dumps(summary))

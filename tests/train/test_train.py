@@ -163,6 +163,9 @@ def test_padded_documents_train_and_padding_is_not_counted(
     data = load_data(open_run(run).config.corpus)
     assert isinstance(data.train, Blocks) and data.train.lengths is not None
     assert evals(run)[-1]["tokens_seen"] < 3 * 8 * 13  # no line has more than 11 bytes
+    # Untrained, it draws separators everywhere; a sample is the document before the first.
+    status, text = unmask("sample", run, "--num", 40, "--length", 32, "--steps", 4)
+    assert status == 0 and "sample 40" in text and "¶" not in text
 
 
 def test_tensorboard_gets_the_numbers_too(unmask: Call, small: list[str], tmp_path: Path) -> None:

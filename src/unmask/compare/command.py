@@ -15,7 +15,7 @@ from unmask.config import differences, load_config
 from unmask.data import load_data
 from unmask.errors import UserError
 from unmask.files import write_whole
-from unmask.run import open_run
+from unmask.run import CONTINUABLE, open_run
 from unmask.sample import sample
 
 SHARED = ("corpus.", "validation.", "seed")
@@ -75,7 +75,11 @@ def _check_comparable(arms: list[Arm]) -> None:
 def _check_folders(trials: list[Trial]) -> None:
     for trial in trials:
         saved = trial.folder / "config.yaml"
-        if saved.is_file() and (changed := differences(load_config(saved), trial.config)):
+        if not saved.is_file():
+            continue
+        changed = differences(load_config(saved), trial.config)
+        changed = {key: values for key, values in changed.items() if key not in CONTINUABLE}
+        if changed:
             listed = "; ".join(f"{key}: {old} -> {new}" for key, (old, new) in changed.items())
             raise UserError(
                 f"{trial.folder} was made with another configuration ({listed}); "

@@ -1,6 +1,7 @@
 """From the records of the runs to ``comparison.json``: speed-ups, final bounds, intervals."""
 
 import json
+import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def summarise(trials: list[Trial]) -> dict[str, Any]:
         "machine": {
             "system": platform.platform(),
             "processor": platform.machine(),
-            "threads": torch.get_num_threads(),
+            "cores": os.cpu_count(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
         "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
