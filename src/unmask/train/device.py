@@ -30,8 +30,8 @@ def choose_device(name: str) -> torch.device:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """The context that forward passes run in: bfloat16 autocast, or nothing for float32.
 
-    ``auto`` is bfloat16 on a GPU that computes in it. On a CPU it is float32: with AMX, bfloat16
-    was measured slower at small widths and faster at large ones (docs/performance.md).
+    ``auto`` is bfloat16 on a GPU that computes in it. On a CPU it is float32: even with AMX,
+    bfloat16 gains little at small widths (docs/performance.md).
     """
     if precision == "auto":
         good = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
