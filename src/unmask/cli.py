@@ -215,7 +215,12 @@ def _as_pairs(arguments: Sequence[str]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of ``unmask``: 0 done, 2 bad input, 3 training failed, 128 + n signal n."""
+    """Entry point of ``unmask``.
+
+    Returns:
+        0 done, 1 a comparison with runs that are not, 2 bad input, 3 training failed, 128 + n
+        signal n.
+    """
     listed = list(sys.argv[1:] if arguments is None else arguments)
     console = Console()
     if not listed or listed[0] in ("-h", "--help"):

@@ -151,6 +151,18 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     assert not (run / "checkpoints/step-00000006").exists()
 
 
+def test_a_bound_that_is_not_finite_stops_the_run(
+    unmask: Call, small: list[str], tmp_path: Path
+) -> None:
+    """Loss and gradient of the first step are fine; the weights it leaves are not."""
+    run = tmp_path / "run"
+    options = ["--train.steps", 4, "--validation.every", 1, "--train.learning-rate", 1e38]
+    status, text = unmask("train", "--run", run, *small, *options)
+    assert status == 3 and "validation bound is not finite at step 1" in text
+    assert [r["step"] for r in evals(run)] == [0]
+    assert not (run / "checkpoints").exists()
+
+
 def test_padded_documents_train_and_padding_is_not_counted(
     unmask: Call, tmp_path: Path, small: list[str]
 ) -> None:

@@ -4,6 +4,7 @@ A step is a function of (config, seed, step): which blocks, which mask rates, wh
 from counters. The loop never asks which recipe runs.
 """
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -45,7 +46,7 @@ TRAINING_FAILED = 3
 
 
 class TrainingFailed(RuntimeError):
-    """The loss or a gradient is no longer finite."""
+    """The loss, a gradient or the validation bound is no longer finite."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
     """Train a model in a run's folder, from its latest checkpoint if there is one.
 
     Raises:
-        TrainingFailed: a loss or gradient is not finite; the step, its blocks and the last good
-            checkpoint are named.
+        TrainingFailed: a loss or gradient is not finite (the step, its blocks and the last good
+            checkpoint are named), or the validation bound is not.
         UserError: the device is not there, or the checkpoint is damaged.
     """
     device = choose_device(config.device)
@@ -97,6 +98,11 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
     def evaluate() -> Progress:
         with autocast(device, config.precision):
             bound = validate(evaluated, data.valid, validation, mask_id)
+        if not math.isfinite(bound.nelbo):
+            raise TrainingFailed(
+                f"the validation bound is not finite at step {progress.step}; "
+                f"last good checkpoint: {last_whole(checkpoints) or 'none yet'}"
+            )
         bits = bound.bits_per_byte(data.valid.n_tokens, data.valid.n_bytes)
         bar.evaluated(progress.step, bound, bits)
         record("eval", bound.record() | {"bits_per_byte": bits})
