@@ -6,7 +6,7 @@ are imported by name.
 
 from unmask.diffusion.bound import Bound, exact_nll, nelbo_from_draws
 from unmask.diffusion.masking import MASKINGS
-from unmask.diffusion.objective import WEIGHTINGS, predicted_cross_entropy
+from unmask.diffusion.objective import WEIGHTINGS, predicted_cross_entropy, predicted_loss
 from unmask.diffusion.sampler import ancestral, left_to_right
 from unmask.diffusion.time import (
     TIME_DISTRIBUTIONS,
@@ -41,5 +41,6 @@ __all__ = [
     "nelbo_from_draws",
     "parse_recipe",
     "predicted_cross_entropy",
+    "predicted_loss",
     "stratified",
 ]

@@ -6,12 +6,15 @@ infinite capacity).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.diffusion.linear_cross_entropy import (
+    Projection,
+    cross_entropies,
+    weighted_cross_entropy_sum,
+)
 from unmask.diffusion.time import TimeDistribution
 
 
@@ -78,20 +81,47 @@ WEIGHTINGS: dict[str, Weighting] = {
 
 
 def predicted_cross_entropy(
-    hidden: Tensor, targets: Tensor, predicted: Tensor, head: Callable[[Tensor], Tensor]
+    hidden: Tensor, targets: Tensor, predicted: Tensor, head: Projection
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy at the predicted positions only; no logits exist anywhere else.
+    """Cross-entropy at the predicted positions only, without gradient: for evaluation.
 
     Args:
         hidden: (B, L, D) final hidden states.
         targets: (B, L) int64 clean tokens.
         predicted: (B, L) bool, M of them true.
-        head: the vocabulary projection, (M, D) -> (M, V) logits.
+        head: the vocabulary projection.
 
     Returns:
         The cross-entropies in nats, (M,) float32 in row order, and the row of each, (M,) int64.
     """
+    hidden, targets, rows = _where(hidden, targets, predicted)
+    return cross_entropies(hidden, targets, head), rows
+
+
+def predicted_loss(
+    hidden: Tensor, targets: Tensor, predicted: Tensor, weights: Tensor, head: Projection
+) -> Tensor:
+    """Weighted sum of the cross-entropies at the predicted positions: for training.
+
+    Args:
+        hidden: (B, L, D) final hidden states, which receive a gradient, like the head's weight.
+        targets: (B, L) int64 clean tokens.
+        predicted: (B, L) bool.
+        weights: (B,) weight of each row.
+        head: the vocabulary projection.
+
+    Returns:
+        Sum over rows b of weights[b] times the row's summed cross-entropy in nats, a scalar.
+    """
+    hidden, targets, rows = _where(hidden, targets, predicted)
+    return weighted_cross_entropy_sum(hidden, targets, weights[rows], head)
+
+
+def _where(hidden: Tensor, targets: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Hidden states (M, D), targets (M,) and rows (M,) of the predicted positions."""
     where = predicted.flatten().nonzero().squeeze(1)
-    logits = head(hidden.flatten(0, 1).index_select(0, where))
-    ce = F.cross_entropy(logits.float(), targets.flatten().index_select(0, where), reduction="none")
-    return ce, where // targets.shape[1]
+    return (
+        hidden.flatten(0, 1).index_select(0, where),
+        targets.flatten().index_select(0, where),
+        where // targets.shape[1],
+    )

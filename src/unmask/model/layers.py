@@ -4,6 +4,8 @@ All matrices are separate 2-D parameters without bias, so that an optimiser whic
 as a whole (Muon) sees each of them on its own.
 """
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -66,6 +68,25 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.addcmul(x * cos, torch.cat((second, first), dim=-1), sin)
 
 
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """Scaled dot-product attention of heads (B, L, H, d), in the precision that is fastest.
+
+    Under autocast that is bfloat16 on a GPU. On a CPU it is float32: the backward pass of torch's
+    bfloat16 kernel takes four times as long (docs/performance.md).
+    """
+    slow = value.device.type == "cpu" and value.dtype == torch.bfloat16
+    dtype = torch.float32 if slow else value.dtype
+    with torch.autocast("cpu", enabled=False) if slow else nullcontext():
+        mixed = F.scaled_dot_product_attention(
+            query.to(dtype).transpose(1, 2),
+            key.to(dtype).transpose(1, 2),
+            value.to(dtype).transpose(1, 2),
+            attn_mask=mask,
+            is_causal=causal,
+        )
+    return mixed.transpose(1, 2)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention, queries and keys RMS-normalised per head before rotation."""
 
@@ -83,17 +104,10 @@ class Attention(nn.Module):
         """Mix positions: x (B, L, D), mask (B, 1, 1, L) True at keys to attend to, or None."""
         by_head = (*x.shape[:-1], self.heads, -1)
         value = self.v(x).view(by_head)
-        # The casts are for autocast: norms and angles are then float32, attention is not.
-        query = rotate(self.q_norm(self.q(x).view(by_head)), *angles).to(value.dtype)
-        key = rotate(self.k_norm(self.k(x).view(by_head)), *angles).to(value.dtype)
-        mixed = F.scaled_dot_product_attention(
-            query.transpose(1, 2),
-            key.transpose(1, 2),
-            value.transpose(1, 2),
-            attn_mask=mask,
-            is_causal=self.causal,
-        )
-        return self.o(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        query = rotate(self.q_norm(self.q(x).view(by_head)), *angles)
+        key = rotate(self.k_norm(self.k(x).view(by_head)), *angles)
+        mixed = attend(query, key, value, mask, self.causal)
+        return self.o(mixed.flatten(2))  # type: ignore[no-any-return]
 
 
 class SwiGLU(nn.Module):

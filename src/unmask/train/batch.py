@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from unmask.data import Blocks, sample_blocks
+from unmask.diffusion.linear_cross_entropy import Projection
 from unmask.diffusion.noise import Stream, uniform
-from unmask.diffusion.objective import predicted_cross_entropy
+from unmask.diffusion.objective import predicted_loss
 from unmask.recipe import Recipe
 
 
@@ -59,7 +60,7 @@ def draw_batch(
 
 def batch_loss(
     network: Callable[[Tensor, Tensor | None], Tensor],
-    head: Callable[[Tensor], Tensor],
+    head: Projection,
     recipe: Recipe,
     batch: Batch,
     mask_id: int,
@@ -68,9 +69,9 @@ def batch_loss(
 
     Args:
         network: tokens (b, L) and valid (b, L) or None -> hidden states (b, L, D).
-        head: the vocabulary projection, (M, D) -> (M, V).
+        head: the vocabulary projection.
     """
     corrupted = recipe.corrupt(batch.x, batch.t, batch.u, valid=batch.valid, mask_id=mask_id)
     hidden = network(corrupted.inputs, batch.valid)
-    ce, rows = predicted_cross_entropy(hidden, batch.x, corrupted.predicted, head)
-    return (recipe.weights(batch.t)[rows] * ce).sum() / batch.n_tokens
+    weights = recipe.weights(batch.t) / batch.n_tokens
+    return predicted_loss(hidden, batch.x, corrupted.predicted, weights, head)
