@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from unmask.cli import DEFAULT_PRESET
 from unmask.config import load_config, load_preset, preset_names
+from unmask.recipe import parse_recipe
 
 Call = Callable[..., tuple[int, str]]
 
@@ -81,9 +83,17 @@ def test_the_autoregressive_twin_trains_validates_and_samples(
 
 def test_presets_load_smallest_first() -> None:
     names = preset_names()
-    assert names == ["nano", "tiny", "mini", "small", "medium"]
+    assert names == ["nano", "tiny", "mini", "small", "medium", "fast"]
     for name in names:
         assert load_preset(name).model.width % load_preset(name).model.heads == 0
+
+
+def test_presets_can_be_laid_over_each_other() -> None:
+    small, both = load_preset("small"), load_preset("small,fast")
+    assert both.model == small.model and both.corpus == small.corpus
+    assert (both.train.optimizer, both.train.steps) == ("muon", small.train.steps)
+    assert both.recipe == parse_recipe("fast").spec()
+    assert load_preset(DEFAULT_PRESET).train.optimizer == "muon"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +104,8 @@ def test_presets_load_smallest_first() -> None:
         (["--recipe", "bel"], ["'bel'", "bell", "standard", "iid", "flat", "bell-weighted", "ar"]),
         (["--recipe", "bell:meen=0.4"], ["'meen'", "mean", "std"]),
         (["--recipe", "bell:std=-1"], ["std > 0"]),
-        (["--preset", "giant"], ["'giant'", "nano", "tiny", "mini", "small", "medium"]),
+        (["--preset", "giant"], ["'giant'", "nano", "tiny", "mini", "small", "medium", "fast"]),
+        (["--preset", "tiny,slow"], ["'slow'", "fast"]),
         (["--corpus.source", "wikitext"], ["'wikitext'", "wikitext-2", "python-stdlib"]),
         (["--corpus.source", "no/such/place"], ["no/such/place"]),
         (["--corpus.block-size", "100000"], ["block-size 100000", "at most"]),

@@ -37,6 +37,7 @@ def test_named_recipes_are_the_published_ones():
         "iid": t / t,
         "flat": t,
         "bell": bell * t,
+        "fast": RECIPES["fast"].time.pdf(t) * t,
         "bell-weighted": t / t,
     }
     for name, shape in expected.items():
@@ -65,7 +66,7 @@ def specs(draw):
     options = draw(st.fixed_dictionaries({"time": st.just(time)}, optional=TIME_OPTIONS[time]))
     own = {
         "weight": st.sampled_from(sorted(WEIGHTINGS)),
-        "masking": st.just("bernoulli"),
+        "masking": st.sampled_from(["bernoulli", "fixed-count"]),
         "stratified": st.sampled_from(["true", "false"]),
     }
     options |= draw(st.fixed_dictionaries({}, optional=own))

@@ -36,6 +36,9 @@ commands:
 unmask COMMAND --help shows a command's options.
 """
 
+DEFAULT_PRESET = "nano,fast"
+_PRESET_HELP = f"Where to start: {', '.join(preset_names())}, or several, the last over the first."
+
 
 @dataclass
 class TrainArguments:
@@ -48,9 +51,7 @@ class TrainArguments:
     config_values: Annotated[Config, tyro.conf.arg(name="")]
     run: Path
     """Folder of the run: config.yaml, metrics.jsonl and checkpoints/ go there."""
-    preset: Annotated[str, tyro.conf.arg(help=f"Where to start: {', '.join(preset_names())}.")] = (
-        "nano"
-    )
+    preset: Annotated[str, tyro.conf.arg(help=_PRESET_HELP)] = DEFAULT_PRESET
     config: Path | None = None
     """YAML file with any of the options below, over the preset (a run's config.yaml repeats it)."""
     resume: bool = False
@@ -75,9 +76,7 @@ class CompareArguments:
     """Seeds for each recipe; an interval needs at least two."""
     jobs: int = 0
     """Runs at once, the cores divided between them; 0: one for each two cores."""
-    preset: Annotated[str, tyro.conf.arg(help=f"Where to start: {', '.join(preset_names())}.")] = (
-        "nano"
-    )
+    preset: Annotated[str, tyro.conf.arg(help=_PRESET_HELP)] = DEFAULT_PRESET
     config: Path | None = None
     """YAML file with any of the options below, over the preset."""
 
@@ -204,7 +203,7 @@ def _base_config(arguments: Sequence[str]) -> Config:
         saved = known.run / "config.yaml"
         if saved.is_file():
             return load_config(saved)
-    base = load_preset(known.preset or "nano")
+    base = load_preset(known.preset or DEFAULT_PRESET)
     return load_config(known.config, base) if known.config else base
 
 

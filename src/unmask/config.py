@@ -1,5 +1,6 @@
 """The whole configuration of a run: the sections of the rooms, presets, YAML."""
 
+import math
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ class Config(Section):
     """Everything that decides a run's result, apart from the machine."""
 
     seed: int = Field(0, ge=0, description="of the initial weights, data order, rates and masks")
-    recipe: str = Field("bell", description="NAME[:key=value,...], e.g. bell:mean=0.4,std=0.15")
+    recipe: str = Field("fast", description="NAME[:key=value,...], e.g. bell:mean=0.4,std=0.15")
     corpus: CorpusConfig = CorpusConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
@@ -35,23 +36,36 @@ class Config(Section):
 
 
 def preset_names() -> list[str]:
-    """The shipped presets, smallest first."""
-    folder = resources.files("unmask") / "presets"
-    names = [f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")]
-    return sorted(names, key=lambda name: _size(load_preset(name)))
+    """The shipped presets: the sizes, smallest first, then those that set no size."""
+    presets = _presets()
+    return sorted(presets, key=lambda name: _size(presets[name]))
 
 
-def load_preset(name: str) -> Config:
-    """The configuration that a preset stands for.
+def load_preset(names: str) -> Config:
+    """The configuration that a preset, or several joined by commas, stand for.
+
+    Args:
+        names: ``tiny``, or ``small,fast``: a later one counts over an earlier one.
 
     Raises:
         UserError: no such preset; the valid ones are listed.
     """
+    presets = _presets()
+    values: dict[str, Any] = {}
+    for name in names.split(","):
+        if name not in presets:
+            raise unknown("preset", name, presets)
+        values = _merge(values, presets[name])
+    return Config(**values)
+
+
+def _presets() -> dict[str, dict[str, Any]]:
+    """What each shipped preset sets."""
     folder = resources.files("unmask") / "presets"
-    names = [f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")]
-    if name not in names:
-        raise unknown("preset", name, names)
-    return Config(**yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")))
+    files = [f for f in folder.iterdir() if f.name.endswith(".yaml")]
+    return {
+        f.name.removesuffix(".yaml"): yaml.safe_load(f.read_text(encoding="utf-8")) for f in files
+    }
 
 
 def load_config(path: Path, base: Config | None = None) -> Config:
@@ -126,5 +140,6 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _size(config: Config) -> int:
-    return config.model.layers * config.model.width**2
+def _size(preset: dict[str, Any]) -> float:
+    model = preset.get("model")
+    return float(model["layers"] * model["width"] ** 2) if model else math.inf

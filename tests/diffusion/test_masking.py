@@ -100,3 +100,14 @@ def test_exact_count_masks_exactly_k_of_the_valid_tokens_each_set_alike(padded):
     seen = counts[counts > 0].double()
     assert len(seen) == pairs
     assert ((seen / n - 1 / pairs).abs() < 5 * (1 / pairs / n) ** 0.5).all()
+
+
+def test_fixed_count_masks_the_rate_rounded_up_to_a_token():
+    x, u, valid = batch(6, 10, pad_from=[10, 7, 1, 10, 4, 0])
+    t = torch.tensor([1.0, 0.5, 1e-6, 0.3, 0.25, 0.9])
+    corrupt = MASKINGS["fixed-count"].corrupt
+    out = corrupt(x, t, u, valid, MASK)
+    assert out.predicted.sum(dim=1).tolist() == [10, 4, 1, 3, 1, 0]
+    assert not (out.predicted & ~valid).any()
+    assert torch.equal(out.inputs, x.masked_fill(out.predicted, MASK))
+    assert corrupt(x, t, u, None, MASK).predicted.sum(dim=1).tolist() == [10, 5, 1, 3, 3, 9]

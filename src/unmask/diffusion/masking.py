@@ -74,8 +74,20 @@ def exact_count(k: Tensor, u: Tensor, valid: Tensor | None) -> Tensor:
     return ranks < k[:, None]
 
 
+def fixed_count(x: Tensor, t: Tensor, u: Tensor, valid: Tensor | None, mask_id: int) -> Corrupted:
+    """Mask exactly ceil(t n) of a sequence's n valid tokens, any of them alike.
+
+    The number of masked tokens is then known from t alone, and the masked fraction is less than
+    1/n above t.
+    """
+    n = x.shape[1] if valid is None else valid.sum(dim=1)
+    mask = exact_count((t * n).ceil().long(), u, valid)
+    return Corrupted(x.masked_fill(mask, mask_id), mask)
+
+
 MASKINGS: dict[str, Masking] = {
     "bernoulli": Masking(bernoulli),
+    "fixed-count": Masking(fixed_count),
     "next-token": Masking(next_token, causal=True),
 }
 """The mask strategies by the name a recipe calls them."""
