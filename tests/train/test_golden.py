@@ -2,7 +2,7 @@
 
 The curves were recorded with the plainest step (logits of all masked positions at once, autograd
 through log-softmax), before the projection and its loss were computed in chunks. They are held to
-1 part in 1,000 over 40 steps in float32: rounding differs between machines, mathematics must not.
+2 parts in 10,000 over 40 steps in float32: rounding differs between machines, mathematics must not.
 """
 
 import json
@@ -32,7 +32,7 @@ def test_losses_are_those_of_the_plain_step(
 ) -> None:
     recipe, optimizer = case.split("+")
     found = losses(unmask, small, tmp_path / "run", recipe, optimizer)
-    assert found == pytest.approx(GOLDEN[case], rel=1e-3)
+    assert found == pytest.approx(GOLDEN[case], rel=2e-4)
     assert found[-1] < 0.6 * found[0]  # far enough for a wrong gradient to show
 
 
