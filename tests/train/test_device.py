@@ -30,7 +30,20 @@ def test_precision(precision: str, wanted: torch.dtype) -> None:
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == wanted
 
 
-def test_auto_is_float32_on_a_cpu() -> None:
+@pytest.mark.parametrize(
+    ("capabilities", "wanted"),
+    [({"amx_bf16": True}, torch.bfloat16), ({"avx512_bf16": True}, torch.float32)],
+)
+def test_auto_is_bfloat16_on_a_cpu_with_amx_alone(
+    capabilities: dict[str, bool], wanted: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    with autocast(CPU, "auto"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == wanted
+
+
+def test_auto_is_float32_where_torch_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     with autocast(CPU, "auto"):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
 

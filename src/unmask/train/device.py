@@ -1,5 +1,6 @@
 """Where a run computes and in which precision."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 
@@ -30,15 +31,24 @@ def choose_device(name: str) -> torch.device:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """The context that forward passes run in: bfloat16 autocast, or nothing for float32.
 
-    ``auto`` is bfloat16 on a GPU that computes in it. On a CPU it is float32: even with AMX,
-    bfloat16 gains little at small widths (docs/performance.md).
+    ``auto`` is bfloat16 where the hardware multiplies matrices in it: on such a GPU, and on a CPU
+    with AMX (docs/performance.md has what it gains).
     """
     if precision == "auto":
-        good = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = "bf16" if good else "fp32"
+        precision = "bf16" if _multiplies_bfloat16(device) else "fp32"
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        # Older versions of torch cannot be asked.
+        capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(capabilities.get("amx_bf16"))
+    return False
 
 
 class Stopwatch:
