@@ -43,7 +43,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 def _multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         # Older versions of torch cannot be asked.
         capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
