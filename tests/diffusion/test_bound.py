@@ -85,7 +85,7 @@ def test_bernoulli_draws_agree_with_all_masks_too(model, enumerated):
     mask = torch.rand(2000, m, L, generator=generator) < t[..., None]
     column = (mask.long() * 2 ** torch.arange(L - 1, -1, -1)).sum(dim=-1)
     ce = enumerated[rows[:, None], column]
-    bound = nelbo_from_draws(ce, mask.sum(dim=-1), t, torch.full((2000,), L))
+    bound = nelbo_from_draws(ce, 1 / (m * t), mask.sum(dim=-1), t, torch.full((2000,), L))
     exact = float((enumerated @ nelbo_weights(L))[rows].mean())
     assert abs(bound.nelbo - exact) < 3 * bound.stderr < 0.06 * exact
 
@@ -125,10 +125,12 @@ def test_standard_error_of_a_ratio_by_hand():
 
 def test_estimate_by_hand():
     """Each draw counts ce / t, a block its draws' mean, the whole total nats over total tokens."""
+    t = torch.tensor([[0.25, 1.0], [0.001, 0.75]], dtype=torch.float64)
     bound = nelbo_from_draws(
         ce=torch.tensor([[1.0, 4.0], [0.003, 6.0]]),
+        weight=1 / (2 * t),
         masked=torch.tensor([[1, 2], [1, 4]]),
-        t=torch.tensor([[0.25, 1.0], [0.001, 0.75]], dtype=torch.float64),
+        t=t,
         lengths=torch.tensor([2, 4]),
     )
     assert bound.nelbo == pytest.approx(((4 + 4) / 2 + (3 + 8) / 2) / 6)

@@ -67,8 +67,10 @@ class Bound:
         return self.nelbo * tokens / n_bytes / math.log(2)
 
 
-def nelbo_from_draws(ce: Tensor, masked: Tensor, t: Tensor, lengths: Tensor) -> Bound:
-    """Estimate the NELBO from m draws of (t, mask) for each of n blocks.
+def nelbo_from_draws(
+    ce: Tensor, weight: Tensor, masked: Tensor, t: Tensor, lengths: Tensor
+) -> Bound:
+    """Estimate the NELBO from m masks of each of n blocks.
 
     The standard error is over blocks: the m draws of a block, which may be stratified among
     themselves, are averaged first, and the blocks are independent of each other. With blocks of
@@ -76,12 +78,14 @@ def nelbo_from_draws(ce: Tensor, masked: Tensor, t: Tensor, lengths: Tensor) -> 
 
     Args:
         ce: (n, m) summed cross-entropy of the masked tokens, nats.
+        weight: (n, m) weights with which a block's sums add up to its nats, by
+            `unmask.diffusion.estimators`: 1/(m t) for Bernoulli masks of uniform rate t, or for
+            exactly k masked tokens, k uniform on 1..L.
         masked: (n, m) how many tokens were masked.
-        t: (n, m) mask rates: marginally uniform on (0, 1) for Bernoulli masks, or the exact
-            fraction k/L of the tokens that is masked, k uniform on 1..L.
+        t: (n, m) mask rates, for the curve c(t).
         lengths: (n,) tokens in each block.
     """
-    nats = (ce.double() / t.double()).mean(dim=1)
+    nats = (ce.double() * weight).sum(dim=1)
     bound = _ratio(nats, lengths)
     bins = (t.double() * N_BINS).long().clamp(max=N_BINS - 1).flatten()
     ce_by_bin = torch.zeros(N_BINS, dtype=torch.float64).index_add(0, bins, ce.double().flatten())

@@ -1,25 +1,39 @@
 """The validation bound, on the same blocks and masks for every recipe and at every step."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from unmask.data import Blocks
 from unmask.diffusion.bound import Bound, exact_nll, nelbo_from_draws
-from unmask.diffusion.masking import Corrupted, exact_count, next_token
+from unmask.diffusion.estimators import ESTIMATORS, Draws
+from unmask.diffusion.masking import Corrupted, next_token
 from unmask.diffusion.noise import Stream, uniform, uniform_double
 from unmask.diffusion.objective import predicted_cross_entropy
-from unmask.diffusion.time import stratify
 from unmask.evaluate.config import ValidationConfig
 from unmask.model import Transformer
 
 
 @torch.no_grad()
-def validate(model: Transformer, blocks: Blocks, config: ValidationConfig, mask_id: int) -> Bound:
+def validate(
+    model: Transformer,
+    blocks: Blocks,
+    config: ValidationConfig,
+    mask_id: int,
+    *,
+    estimator: str = "fixed-count",
+    on_batch: Callable[[int], None] = lambda tokens: None,
+) -> Bound:
     """Measure the NELBO of a denoiser, or the exact likelihood of a causal model.
 
-    Each of the chosen blocks gets ``config.draws`` masks of exactly k tokens, k stratified over
-    1..L among themselves (see `unmask.diffusion.bound`); the standard error is over blocks. The
+    Each of the chosen blocks gets ``config.draws`` masks; the standard error is over blocks. The
     result does not depend on ``config.batch_size`` beyond rounding.
+
+    Args:
+        estimator: a name in `unmask.diffusion.estimators.ESTIMATORS`; a causal model, whose
+            likelihood is exact, needs none.
+        on_batch: told how many tokens each forward pass went over.
 
     Returns:
         Nats per token with standard error and, for a denoiser, the curve c(t).
@@ -27,12 +41,12 @@ def validate(model: Transformer, blocks: Blocks, config: ValidationConfig, mask_
     chosen = evenly_spaced(len(blocks), config.blocks)
     x, valid = blocks.batch(chosen)
     lengths = torch.full((len(x),), x.shape[1]) if valid is None else valid.sum(dim=1)
-    if model.causal:
-        ce = _sums(model, chosen, lengths[:, None], blocks, config, mask_id)
+    u = uniform_double(config.seed, Stream.EVAL_SIZE, 0, torch.arange(len(x)), config.draws)
+    draws = None if model.causal else ESTIMATORS[estimator](lengths, u)
+    ce, masked = _sums(model, chosen, draws, blocks, config, mask_id, on_batch)
+    if draws is None:
         return exact_nll(ce.squeeze(1), lengths)
-    k = _mask_sizes(lengths, config)
-    ce = _sums(model, chosen, k, blocks, config, mask_id)
-    return nelbo_from_draws(ce, k, k / lengths[:, None], lengths)
+    return nelbo_from_draws(ce, draws.weight, masked, draws.rate, lengths)
 
 
 def evenly_spaced(total: int, wanted: int) -> Tensor:
@@ -41,42 +55,42 @@ def evenly_spaced(total: int, wanted: int) -> Tensor:
     return torch.arange(n) * total // n
 
 
-def _mask_sizes(lengths: Tensor, config: ValidationConfig) -> Tensor:
-    """(n, draws) int64 mask sizes; row i is stratified over 1..lengths[i]."""
-    n, m = len(lengths), config.draws
-    offsets = uniform_double(config.seed, Stream.EVAL_SIZE, 0, torch.arange(n), m)
-    u = stratify(torch.arange(m), offsets, m)
-    return (u * lengths[:, None]).long().clamp(max=lengths[:, None] - 1) + 1
-
-
 def _sums(
     model: Transformer,
     chosen: Tensor,
-    k: Tensor,
+    draws: Draws | None,
     blocks: Blocks,
     config: ValidationConfig,
     mask_id: int,
-) -> Tensor:
-    """Summed cross-entropy (nats) of the predicted tokens of each (block, draw): (n, m) float32.
+    on_batch: Callable[[int], None],
+) -> tuple[Tensor, Tensor]:
+    """Summed cross-entropy (nats) and number of the predicted tokens of each (block, draw).
 
     Args:
-        k: (n, m) int64, how many tokens are masked; a causal model predicts all.
+        draws: the masks; None for a causal model, which predicts all once.
+
+    Returns:
+        (n, m) float32 and (n, m) int64; m is 1 without draws.
     """
     device = model.embedding.weight.device
-    sums = torch.zeros(k.shape)
-    for draw in range(k.shape[1]):
+    m = 1 if draws is None else draws.rate.shape[1]
+    sums, counts = torch.zeros(len(chosen), m), torch.zeros(len(chosen), m, dtype=torch.int64)
+    for draw in range(m):
         for rows in torch.arange(len(chosen)).split(config.batch_size):
             x, valid = blocks.batch(chosen[rows])
             x = x.to(device)
             valid = None if valid is None else valid.to(device)
-            u = uniform(config.seed, Stream.EVAL_MASK, draw, rows.to(device), x.shape[1])
-            if model.causal:
-                corrupted = next_token(x, u[:, 0], u, valid, mask_id)
+            if draws is None:
+                corrupted = next_token(x, x[:, 0], x, valid, mask_id)
             else:
-                mask = exact_count(k[rows, draw].to(device), u, valid)
+                noise, slots = draws.noise(draw), rows.to(device)
+                u = uniform(config.seed, Stream.EVAL_MASK, noise, slots, x.shape[1])
+                mask = draws.mask(rows, draw, u, valid)
                 corrupted = Corrupted(x.masked_fill(mask, mask_id), mask)
             sums[rows, draw] = _batch_sums(model, x, corrupted, valid).cpu()
-    return sums
+            counts[rows, draw] = corrupted.predicted.sum(dim=1).cpu()
+            on_batch(x.numel())
+    return sums, counts
 
 
 def _batch_sums(

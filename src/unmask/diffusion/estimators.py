@@ -1,0 +1,153 @@
+"""Estimators of the NELBO: which masks a block gets, and what each one's cross-entropy weighs.
+
+All have the same expectation, the NELBO of `unmask.diffusion.bound`; they differ in variance. With
+S_k the expected summed cross-entropy of a block of L tokens under masks of exactly k tokens, all
+equally likely, the NELBO of the whole block is
+
+    N = L E_{k~U{1..L}} [ S_k / k ] = sum over k = 1..L of S_k / k      (see `bound.py`)
+
+and every estimator is a sum over its masks of weight times summed cross-entropy.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unmask.diffusion.masking import exact_count
+from unmask.diffusion.time import stratify
+
+_TINY = 2.0**-53  # the least rate that a double-precision uniform draw can give
+
+
+@dataclass(frozen=True)
+class Draws:
+    """m masks for each of n blocks, still to be drawn.
+
+    Attributes:
+        rate: (n, m) float64 mask rates; for exact masks the fraction of tokens that is masked.
+        weight: (n, m) float64: the estimate of a block's nats is the sum over its m masks of
+            weight times summed cross-entropy.
+        size: (n, m) int64 tokens to mask exactly; None: each token with chance ``rate``.
+        paired: whether mask 2j + 1 of a block is the complement of its mask 2j.
+    """
+
+    rate: Tensor
+    weight: Tensor
+    size: Tensor | None = None
+    paired: bool = False
+
+    def noise(self, draw: int) -> int:
+        """Which stream of noise a draw's mask is made from: a pair shares one."""
+        return draw // 2 if self.paired else draw
+
+    def mask(self, rows: Tensor, draw: int, u: Tensor, valid: Tensor | None) -> Tensor:
+        """The masks of some blocks.
+
+        Args:
+            rows: (b,) int64, which blocks.
+            draw: which of their masks.
+            u: (b, L) uniform noise, of stream ``noise(draw)``.
+            valid: (b, L) bool or None.
+
+        Returns:
+            (b, L) bool.
+        """
+        if self.size is None:
+            mask = u < self.rate[rows, draw].to(u.device)[:, None]
+            return mask if valid is None else mask & valid
+        flipped = self.paired and draw % 2 == 1
+        size = self.size[rows, draw - 1 if flipped else draw].to(u.device)
+        mask = exact_count(size, u, valid)
+        if flipped:
+            mask = ~mask if valid is None else ~mask & valid
+        return mask
+
+
+Estimator = Callable[[Tensor, Tensor], Draws]
+"""(lengths (n,) int64, u (n, m) uniform doubles) -> Draws."""
+
+
+def independent(lengths: Tensor, u: Tensor) -> Draws:
+    """The field's: t uniform, Bernoulli masks, weight 1/t, every draw on its own."""
+    t = (1 - u).clamp(min=_TINY)
+    return Draws(t, 1 / (t * u.shape[1]))
+
+
+def stratified(lengths: Tensor, u: Tensor) -> Draws:
+    """As `independent`, but one t in each of m equal parts of (0, 1)."""
+    return independent(lengths, _strata(u))
+
+
+def fixed_count(lengths: Tensor, u: Tensor) -> Draws:
+    """Exactly k tokens masked, k stratified over 1..L, weight L / (k m)."""
+    n_tokens = lengths[:, None]
+    k = (_strata(u) * n_tokens).long().clamp(max=n_tokens - 1) + 1
+    return Draws(k / n_tokens, n_tokens / (k.double() * u.shape[1]), k)
+
+
+def complementary(lengths: Tensor, u: Tensor) -> Draws:
+    """Pairs of a mask and its complement: every token is predicted once by each pair.
+
+    k is stratified over 1..L among the m/2 pairs. Sizes 1 to L - 1 come up as k and, just as often,
+    as L - k, so both masks of a pair get half the weight of `fixed_count`; size L comes up as k
+    alone and keeps all of it, while its empty complement weighs nothing.
+
+    Raises:
+        ValueError: m is odd.
+    """
+    if u.shape[1] % 2:
+        raise ValueError(f"complementary masks come in pairs: {u.shape[1]} draws are odd")
+    half = fixed_count(lengths, u[:, ::2])
+    assert half.size is not None
+    n_tokens, k = lengths[:, None].double(), half.size
+    other = lengths[:, None] - k
+    alone = other == 0
+    per_pair = n_tokens / k.shape[1]
+    first = per_pair * torch.where(alone, 1.0, 0.5) / k
+    second = per_pair * torch.where(alone, 0.0, 0.5) / other.clamp(min=1)
+    return Draws(
+        _interleave(half.rate, other / n_tokens),
+        _interleave(first, second),
+        _interleave(k, other),
+        paired=True,
+    )
+
+
+def square_root(lengths: Tensor, u: Tensor) -> Draws:
+    """Exactly k tokens masked, k stratified with chance in proportion to 1 / sqrt(k).
+
+    The mean of k cross-entropies has a variance of about 1/k of one's, and drawing in proportion
+    to the standard deviation makes a sum's variance least: small masks are drawn more often.
+    """
+    longest = int(lengths.max())
+    chance = torch.arange(1, longest + 1, dtype=torch.float64).rsqrt()
+    chance = chance * (torch.arange(1, longest + 1) <= lengths[:, None])
+    chance = chance / chance.sum(dim=1, keepdim=True)
+    cumulative = chance.cumsum(dim=1).contiguous()
+    k = torch.searchsorted(cumulative, _strata(u).contiguous(), right=True) + 1
+    k = k.clamp(max=lengths[:, None])
+    weight = 1 / (k * chance.gather(1, k - 1) * u.shape[1])
+    return Draws(k / lengths[:, None], weight, k)
+
+
+ESTIMATORS: dict[str, Estimator] = {
+    "independent": independent,
+    "stratified": stratified,
+    "fixed-count": fixed_count,
+    "complementary": complementary,
+    "square-root": square_root,
+}
+"""The estimators by name."""
+
+
+def _strata(u: Tensor) -> Tensor:
+    """One value in each of m equal parts of (0, 1), (n, m)."""
+    m = u.shape[1]
+    return stratify(torch.arange(m), u, m)
+
+
+def _interleave(a: Tensor, b: Tensor) -> Tensor:
+    """(n, p) and (n, p) -> (n, 2p), alternating."""
+    return torch.stack((a, b), dim=2).flatten(1)
