@@ -7,4 +7,4 @@ run=${2:?usage: benchmarks/classics.sh CORPUS_FOLDER RUN_FOLDER}
 .venv/bin/unmask compare --preset tiny --run "$run" --recipes standard,bell --seeds 3 --jobs 2 \
   --corpus.source "$corpus/classics.train.jsonl.xz" \
   --corpus.valid-source "$corpus/classics.valid.jsonl.xz" --corpus.tokenizer bpe:8192 \
-  --train.steps 800 --validation.every 80
+  --train.steps 800 --validation.every 80 --train.precision fp32

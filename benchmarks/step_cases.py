@@ -87,40 +87,30 @@ def naive(case: Case) -> Step:
 
 def bert(case: Case) -> Step:
     """transformers' BERT."""
-    shape = case.config.model
-    return _hugging_face(
-        case,
-        BertConfig(
-            vocab_size=case.vocab,
-            hidden_size=shape.width,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            intermediate_size=3 * shape.mlp_width // 2,  # two matrices where ours has three
-            max_position_embeddings=case.config.corpus.block_size,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-        ),
-    )
+    wide = 3 * case.config.model.mlp_width // 2  # two matrices where ours has three
+    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return _hugging_face(case, BertConfig, intermediate_size=wide, **no_dropout)
 
 
 def modernbert(case: Case) -> Step:
     """transformers' ModernBERT, its special tokens moved into the vocabulary."""
+    special = {f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "cls", "sep")}
+    width = case.config.model.mlp_width
+    return _hugging_face(case, ModernBertConfig, intermediate_size=width, **special)
+
+
+def _hugging_face(
+    case: Case, kind: type[BertConfig] | type[ModernBertConfig], **options: float
+) -> Step:
     shape = case.config.model
-    return _hugging_face(
-        case,
-        ModernBertConfig(
-            vocab_size=case.vocab,
-            hidden_size=shape.width,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            intermediate_size=shape.mlp_width,
-            max_position_embeddings=case.config.corpus.block_size,
-            **{f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "cls", "sep")},
-        ),
+    config = kind(
+        vocab_size=case.vocab,
+        hidden_size=shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        max_position_embeddings=case.config.corpus.block_size,
+        **options,
     )
-
-
-def _hugging_face(case: Case, config: BertConfig | ModernBertConfig) -> Step:
     model = AutoModelForMaskedLM.from_config(config, attn_implementation="sdpa")
     network = torch.compile(model) if case.compile else model
     recipe = parse_recipe(case.config.recipe)

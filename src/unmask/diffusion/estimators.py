@@ -115,29 +115,11 @@ def complementary(lengths: Tensor, u: Tensor) -> Draws:
     )
 
 
-def square_root(lengths: Tensor, u: Tensor) -> Draws:
-    """Exactly k tokens masked, k stratified with chance in proportion to 1 / sqrt(k).
-
-    The mean of k cross-entropies has a variance of about 1/k of one's, and drawing in proportion
-    to the standard deviation makes a sum's variance least: small masks are drawn more often.
-    """
-    longest = int(lengths.max())
-    chance = torch.arange(1, longest + 1, dtype=torch.float64).rsqrt()
-    chance = chance * (torch.arange(1, longest + 1) <= lengths[:, None])
-    chance = chance / chance.sum(dim=1, keepdim=True)
-    cumulative = chance.cumsum(dim=1).contiguous()
-    k = torch.searchsorted(cumulative, _strata(u).contiguous(), right=True) + 1
-    k = k.clamp(max=lengths[:, None])
-    weight = 1 / (k * chance.gather(1, k - 1) * u.shape[1])
-    return Draws(k / lengths[:, None], weight, k)
-
-
 ESTIMATORS: dict[str, Estimator] = {
     "independent": independent,
     "stratified": stratified,
     "fixed-count": fixed_count,
     "complementary": complementary,
-    "square-root": square_root,
 }
 """The estimators by name."""
 

@@ -1,7 +1,5 @@
 """The validation bound, on the same blocks and masks for every recipe and at every step."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -23,7 +21,6 @@ def validate(
     mask_id: int,
     *,
     estimator: str = "fixed-count",
-    on_batch: Callable[[int], None] = lambda tokens: None,
 ) -> Bound:
     """Measure the NELBO of a denoiser, or the exact likelihood of a causal model.
 
@@ -33,7 +30,6 @@ def validate(
     Args:
         estimator: a name in `unmask.diffusion.estimators.ESTIMATORS`; a causal model, whose
             likelihood is exact, needs none.
-        on_batch: told how many tokens each forward pass went over.
 
     Returns:
         Nats per token with standard error and, for a denoiser, the curve c(t).
@@ -43,7 +39,7 @@ def validate(
     lengths = torch.full((len(x),), x.shape[1]) if valid is None else valid.sum(dim=1)
     u = uniform_double(config.seed, Stream.EVAL_SIZE, 0, torch.arange(len(x)), config.draws)
     draws = None if model.causal else ESTIMATORS[estimator](lengths, u)
-    ce, masked = _sums(model, chosen, draws, blocks, config, mask_id, on_batch)
+    ce, masked = _sums(model, chosen, draws, blocks, config, mask_id)
     if draws is None:
         return exact_nll(ce.squeeze(1), lengths)
     return nelbo_from_draws(ce, draws.weight, masked, draws.rate, lengths)
@@ -62,7 +58,6 @@ def _sums(
     blocks: Blocks,
     config: ValidationConfig,
     mask_id: int,
-    on_batch: Callable[[int], None],
 ) -> tuple[Tensor, Tensor]:
     """Summed cross-entropy (nats) and number of the predicted tokens of each (block, draw).
 
@@ -89,7 +84,6 @@ def _sums(
                 corrupted = Corrupted(x.masked_fill(mask, mask_id), mask)
             sums[rows, draw] = _batch_sums(model, x, corrupted, valid).cpu()
             counts[rows, draw] = corrupted.predicted.sum(dim=1).cpu()
-            on_batch(x.numel())
     return sums, counts
 
 
