@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from unmask.cli import DEFAULT_PRESET
+from unmask.cli.base import DEFAULT_PRESET
 from unmask.config import load_config, load_preset, preset_names
 from unmask.recipe import parse_recipe
 

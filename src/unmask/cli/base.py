@@ -1,0 +1,32 @@
+"""What the options of ``train`` and ``compare`` are laid over."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from unmask.config import Config, load_config, load_preset, preset_names
+
+DEFAULT_PRESET = "nano,fast"
+PRESET_HELP = f"Where to start: {', '.join(preset_names())}, or several, the last over the first."
+
+
+def base_config(arguments: Sequence[str]) -> Config:
+    """What the options are laid over: the resumed run's configuration, or preset and file."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset")
+    first.add_argument("--config", type=Path)
+    first.add_argument("--run", type=Path)
+    first.add_argument("--resume", action="store_true")
+    known, _ = first.parse_known_args(_as_pairs(arguments))
+    if known.resume and known.run and not (known.preset or known.config):
+        saved = known.run / "config.yaml"
+        if saved.is_file():
+            return load_config(saved)
+    base = load_preset(known.preset or DEFAULT_PRESET)
+    return load_config(known.config, base) if known.config else base
+
+
+def _as_pairs(arguments: Sequence[str]) -> list[str]:
+    """Drop a trailing option without its value: the full parser says what is wrong with it."""
+    listed = list(arguments)
+    return listed[:-1] if listed and listed[-1] in ("--preset", "--config", "--run") else listed

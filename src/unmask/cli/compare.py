@@ -1,0 +1,64 @@
+"""``unmask compare``."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from unmask.cli.base import DEFAULT_PRESET, PRESET_HELP, base_config
+from unmask.compare import Interrupted, compare, parse_arms, summary_table
+from unmask.config import Config
+from unmask.errors import UserError
+from unmask.report import write_report
+
+
+@dataclass
+class CompareArguments:
+    """Train recipes side by side and measure how much sooner each reaches the baseline's bound.
+
+    Runs go to RUN/<recipe>/seed-<s>; finished ones are used again and interrupted ones go on, so
+    the command can be stopped and repeated. Every option of unmask train is an option here.
+    Example: unmask compare --preset nano --run runs/cmp --recipes standard,bell --seeds 3
+    """
+
+    config_values: Annotated[Config, tyro.conf.arg(name="")]
+    run: Path
+    """Folder of the comparison: the runs, comparison.json and report/ go there."""
+    recipes: str = "standard,bell"
+    """The baseline, then what is compared with it: NAME[:key=value,...][+train.option=value...]."""
+    seeds: int = 1
+    """Seeds for each recipe; an interval needs at least two."""
+    jobs: int = 0
+    """Runs at once, the cores divided between them; 0: one for each two cores."""
+    preset: Annotated[str, tyro.conf.arg(help=PRESET_HELP)] = DEFAULT_PRESET
+    config: Path | None = None
+    """YAML file with any of the options below, over the preset."""
+
+
+def compare_command(arguments: Sequence[str], console: Console) -> int:
+    """Run ``unmask compare``: 0 when every run is done, 1 if one diverged or failed."""
+    parsed = tyro.cli(
+        CompareArguments,
+        prog="unmask compare",
+        args=arguments,
+        default=CompareArguments(base_config(arguments), tyro.MISSING),
+    )
+    for name, value, least in (("seeds", parsed.seeds, 1), ("jobs", parsed.jobs, 0)):
+        if value < least:
+            raise UserError(f"--{name} must be at least {least}, not {value}")
+    jobs = parsed.jobs or max(1, (os.cpu_count() or 1) // 2)
+    arms = parse_arms(parsed.recipes, parsed.config_values)
+    try:
+        summary = compare(arms, parsed.seeds, parsed.run, jobs=jobs, console=console)
+    except Interrupted as stopped:
+        console.print("stopped, and the runs have saved themselves; repeat the command to go on")
+        return 128 + stopped.number
+    console.print(summary_table(summary))
+    console.print(f"records: {parsed.run / 'comparison.json'}", soft_wrap=True)
+    console.print(f"report:  {write_report(parsed.run)}", soft_wrap=True)
+    states = {run["state"] for recipe in summary["recipes"] for run in recipe["runs"]}
+    return 0 if states == {"done"} else 1

@@ -1,0 +1,72 @@
+"""Which commands there are, and how each one's errors become an exit status."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from unmask.cli.compare import compare_command
+from unmask.cli.report import report_command
+from unmask.cli.sample import sample_command
+from unmask.cli.train import train_command
+from unmask.errors import UserError, unknown
+from unmask.train import TRAINING_FAILED, TrainingFailed
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: (its arguments, where to print) -> exit status, and what it does in a line."""
+
+    run: Callable[[Sequence[str], Console], int]
+    summary: str
+
+
+COMMANDS = {
+    "train": Command(train_command, "train a model in a run folder, or resume one"),
+    "compare": Command(compare_command, "train recipes side by side and measure the speed-up"),
+    "report": Command(report_command, "make a comparison's report again from its records"),
+    "sample": Command(sample_command, "print texts drawn from a run"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of ``unmask``.
+
+    Returns:
+        0 done, 1 a comparison with runs that are not, 2 bad input, 3 training failed, 128 + n
+        signal n.
+    """
+    listed = list(sys.argv[1:] if arguments is None else arguments)
+    console = Console()
+    if not listed or listed[0] in ("-h", "--help"):
+        console.print(_help(), highlight=False, markup=False, end="")
+        return 0
+    try:
+        if listed[0] not in COMMANDS:
+            raise unknown("command", listed[0], COMMANDS)
+        return COMMANDS[listed[0]].run(listed[1:], console)
+    except UserError as error:
+        return _tell(f"error: {error}", 2)
+    except TrainingFailed as error:
+        return _tell(f"training failed: {error}", TRAINING_FAILED)
+
+
+def _tell(message: str, status: int) -> int:
+    Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+    return status
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    commands = "\n".join(f"  {name:<{width}}{c.summary}" for name, c in COMMANDS.items())
+    return f"""\
+usage: unmask COMMAND [OPTIONS]
+
+Train masked diffusion language models fast, see why they are slow, prove the speed-up.
+
+commands:
+{commands}
+
+unmask COMMAND --help shows a command's options.
+"""
