@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal n.
     """
     listed = list(sys.argv[1:] if arguments is None else arguments)
-    console = Console()
+    console = _console()
     if not listed or listed[0] in ("-h", "--help"):
         console.print(_help(), highlight=False, markup=False, end="")
         return 0
@@ -50,6 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _tell(f"error: {error}", 2)
     except TrainingFailed as error:
         return _tell(f"training failed: {error}", TRAINING_FAILED)
+
+
+def _console() -> Console:
+    """Standard output; in a pipe or file wide enough for the tables, whatever the terminal is."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
 
 
 def _tell(message: str, status: int) -> int:

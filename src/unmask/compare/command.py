@@ -105,20 +105,19 @@ def summary_table(summary: dict[str, Any]) -> Table:
         f"{spread}",
         title_justify="left",
     )
-    table.add_column("recipe", overflow="fold")
+    table.add_column("recipe", overflow="fold", min_width=9)
     for percent in LEVELS:
         table.add_column(f"{percent}%", justify="right", no_wrap=percent < 100)
-    table.add_column("in seconds", justify="right")
-    table.add_column("final NELBO", justify="right")
-    table.add_column("difference", justify="right")
+    for heading in ("in seconds", "final NELBO", "difference"):
+        table.add_column(heading, justify="right")
     for recipe in summary["recipes"]:
         if not recipe["levels"]:
             states = ", ".join(f"seed {r['seed']} {r['state']}" for r in recipe["runs"])
-            table.add_row(recipe["name"], *[""] * len(LEVELS), "", states, "")
+            table.add_row(_in_lines(recipe["name"]), *[""] * len(LEVELS), "", states, "")
             continue
         *lower, last = recipe["levels"]
         table.add_row(
-            recipe["name"],
+            _in_lines(recipe["name"]),
             *(_ratio(level["steps_ratio"]) for level in lower),
             _ratio(last["steps_ratio"], last["ci_low"], last["ci_high"]),
             _ratio(last["seconds_ratio"], last["seconds_ci_low"], last["seconds_ci_high"]),
@@ -137,6 +136,11 @@ def difference_text(recipe: dict[str, Any]) -> str:
     if abs(difference["value"]) < 2 * difference["evaluation_stderr"]:
         text += "\nwithin evaluation noise"
     return text
+
+
+def _in_lines(arm: str) -> str:
+    """An arm's name with each of its options on a line of its own."""
+    return arm.replace("+", "\n+")
 
 
 def _ratio(value: float | None, low: float | None = None, high: float | None = None) -> str:
