@@ -69,8 +69,7 @@ def training_signals(comparison: Comparison) -> Plot | None:
         "Left: each recipe's own training loss, which weighs mask rates in its own way, so one "
         "recipe's curve cannot be compared with another's; it shows whether training was smooth. "
         f"Right: the norm of the gradient before clipping. {seeds_sentence(comparison)} Runs are "
-        f"averaged in at most {_STRETCHES} stretches; the first 2% of the steps may lie outside the "
-        "plots."
+        f"averaged in at most {_STRETCHES} stretches; the first 2% of the steps may lie outside."
     )
     return Plot("training", "Training loss and gradient norm", caption, drawing)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from unmask.report.curves import STEPS, Plot, draw_arm, label_axes, limit, seeds_sentence
 from unmask.report.records import Arm, Comparison, Record, Run
@@ -77,6 +78,9 @@ def _panels(
         label_axes(axes, STEPS, label)
         if key == "ppl":
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         else:
             limit(axes, heights, margin=0.06)
         axes.set_title(heading)
