@@ -31,6 +31,9 @@ class HubOptions:
     revision: str | None = None
 
 
+_PARQUET = "refs/convert/parquet"
+"""The hub's own conversion of a dataset that is a script, and scripts are never run."""
+
 PRESETS: dict[str, dict[str, str]] = {
     "text8": {"name": "afmck/text8", "valid": "validation"},
     "wikitext-2": {
@@ -47,6 +50,28 @@ PRESETS: dict[str, dict[str, str]] = {
     "openwebtext": {"name": "Skylion007/openwebtext"},
     "fineweb-edu": {"name": "HuggingFaceFW/fineweb-edu", "config": "sample-10BT"},
     "tinystories": {"name": "roneneldan/TinyStories", "valid": "validation"},
+    "ptb": {
+        "name": "ptb-text-only/ptb_text_only",
+        "valid": "validation",
+        "field": "sentence",
+        "revision": _PARQUET,
+    },
+    "lambada": {"name": "EleutherAI/lambada_openai", "config": "default", "split": "test"},
+    "ag-news": {"name": "fancyzhx/ag_news", "valid": "test"},
+    "pubmed": {
+        "name": "armanc/scientific_papers",
+        "config": "pubmed",
+        "valid": "validation",
+        "field": "article",
+        "revision": _PARQUET,
+    },
+    "arxiv": {
+        "name": "armanc/scientific_papers",
+        "config": "arxiv",
+        "valid": "validation",
+        "field": "article",
+        "revision": _PARQUET,
+    },
 }
 
 
