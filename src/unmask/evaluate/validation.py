@@ -7,7 +7,7 @@ from torch import Tensor
 
 from unmask.data import Blocks
 from unmask.diffusion.bound import Bound, exact_nll, nelbo_from_draws
-from unmask.diffusion.estimators import Draws, find_estimator
+from unmask.diffusion.estimators import find_estimator
 from unmask.diffusion.masking import Corrupted, next_token
 from unmask.diffusion.noise import Stream, uniform, uniform_double
 from unmask.diffusion.objective import predicted_cross_entropy

@@ -70,7 +70,7 @@ class MaskedLM(nn.Module):
         place = torch.arange(whole, device=x.device)[None, :] - start
         ids = x.new_full((len(x), whole), self.pad_id)
         ids[:, start : start + x.shape[1]] = x
-        ids = ids.masked_fill(place > lengths[:, None], self.pad_id)
+        ids = ids.masked_fill(place >= lengths[:, None], self.pad_id)
         if before is not None:
             ids[:, 0] = before
         ends = lengths
@@ -133,3 +133,13 @@ def load_masked_network(name: str) -> Any:
     if network.config.is_encoder_decoder:
         raise UserError(f"{name} is an encoder with a decoder, not a masked language model")
     return network.eval()
+
+
+def longest_input(network: Any) -> int:
+    """The most tokens that a network of `transformers` has positions for, the special ones too."""
+    positions = int(getattr(network.config, "max_position_embeddings", None) or 2**20)
+    for name, module in network.named_modules():
+        embedding = name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
+        if embedding and module.padding_idx is not None:  # RoBERTa's begin after the padding's id
+            return positions - module.padding_idx - 1
+    return positions
