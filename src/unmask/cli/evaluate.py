@@ -16,7 +16,6 @@ from unmask.suite.likelihood import check_options
 from unmask.suite.zeroshot import Failure, Row, corpora_table, evaluate_corpora, suite_sources
 from unmask.train.device import choose_device
 
-
 _ESTIMATOR_HELP = f"How: {', '.join(ESTIMATORS)}."
 _DETOKENIZE_HELP = (
     f"Undo a corpus's tokenisation: {', '.join(DETOKENIZERS)}, none, or auto: by the corpus's name."
@@ -75,10 +74,8 @@ def evaluate_command(arguments: Sequence[str], console: Console) -> int:
     """Run ``unmask evaluate``: 0 when done, 1 if one of several corpora could not be had."""
     parsed = tyro.cli(EvaluateArguments, prog="unmask evaluate", args=arguments)
     sources = list(parsed.corpus.source)
-    if parsed.suite is not None:
-        if sources:
-            raise UserError("give --suite or --corpus.source, not both")
-        sources = suite_sources(parsed.suite)
+    if parsed.suite is not None and sources:
+        raise UserError("give --suite or --corpus.source, not both")
     options = LikelihoodOptions(
         budget=parsed.budget,
         estimator=parsed.estimator,
@@ -99,6 +96,8 @@ def evaluate_command(arguments: Sequence[str], console: Console) -> int:
         evaluation = evaluate_subject(subject, source, options, progress)
         _print_one(evaluation, parsed.json, console)
         return 0
+    if parsed.suite is not None:
+        sources = suite_sources(parsed.suite)
     rows = evaluate_corpora(subject, sources, options, progress)
     return _print_many(rows, parsed.json, console)
 

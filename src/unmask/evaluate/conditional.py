@@ -132,10 +132,9 @@ def _draw(pair: Pair, estimator: Estimator, draws: int, seed: int) -> tuple[Draw
     u = uniform_double(seed, Stream.EVAL_SIZE, 0, slot, draws)
     found = estimator(torch.tensor([n]), u)
     row = torch.zeros(1, dtype=torch.int64)
-    masks = [
-        found.mask(row, d, uniform(seed, Stream.EVAL_MASK, found.noise(d), slot, n), None)
-        for d in range(draws)
-    ]
+    streams = found.noise(draws - 1) + 1
+    noise = uniform(seed, Stream.EVAL_MASK, 0, slot, streams * n).view(streams, 1, n)
+    masks = [found.mask(row, d, noise[found.noise(d)], None) for d in range(draws)]
     return found, torch.cat(masks)
 
 

@@ -110,7 +110,7 @@ def _surplus(surprisal: Tensor, masked: Tensor, valid: Tensor | None) -> Tensor:
     """
     there = torch.ones_like(masked) if valid is None else valid.cpu()
     surprisal = surprisal.masked_fill(~there, 0.0)
-    share = masked.sum(dim=1) / there.sum(dim=1)
+    share = masked.sum(dim=1).double() / there.sum(dim=1)
     return (surprisal * masked).sum(dim=1) - share * surprisal.sum(dim=1)
 
 

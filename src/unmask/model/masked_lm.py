@@ -141,5 +141,5 @@ def longest_input(network: Any) -> int:
     for name, module in network.named_modules():
         embedding = name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
         if embedding and module.padding_idx is not None:  # RoBERTa's begin after the padding's id
-            return positions - module.padding_idx - 1
+            return positions - int(module.padding_idx) - 1
     return positions

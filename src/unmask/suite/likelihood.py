@@ -137,6 +137,11 @@ def evaluate_subject(
     Raises:
         UserError: the corpus cannot be read, or an option is wrong (told before any work).
     """
+    if source is None and options.detokenize not in ("auto", "none"):
+        raise UserError(
+            f"--detokenize {options.detokenize} is for another corpus; a run's own validation "
+            "split is read as in training"
+        )
     options = check_options(subject, options)
     assert options.block_size is not None and options.packing is not None
     documents, rule = _documents(subject, source, options, console)
@@ -198,6 +203,7 @@ def check_options(subject: Subject, options: LikelihoodOptions) -> LikelihoodOpt
     estimator = find_estimator(options.estimator)
     if not subject.denoiser.causal:  # on one token, which tells whether the draws suit it
         estimator(torch.ones(1, dtype=torch.int64), torch.zeros(1, options.draws).double())
+    choose_detokenizer(options.detokenize, "")
     draws = _draws(subject, options)
     if options.budget is not None and options.budget < 2 * draws * size:
         raise UserError(

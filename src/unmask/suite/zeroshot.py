@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -73,24 +74,23 @@ def evaluate_corpora(
 
 def corpora_table(rows: Sequence[Row]) -> Table:
     """The rows for a terminal."""
-    table = Table()
-    table.add_column("corpus", overflow="fold")
-    for name in ("nats/token", "ppl/token", "bits/byte", "ppl/word", "tokens"):
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("corpus", overflow="fold", min_width=12)
+    for name in ("nats/token", "ppl/token", "bits/byte", "ppl/word"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("detokenised")
+    table.add_column("detokenised", no_wrap=True)
     for row in rows:
         name = Path(row.corpus).name
         if isinstance(row, Failure):
-            table.add_row(name, "failed", "", "", "", "", "")
+            table.add_row(name, "failed", "", "", "", "")
             continue
-        word = "" if row.word_ppl is None else f"{row.word_ppl:,.1f}"
+        word = "" if row.word_ppl is None else f"{row.word_ppl:.4g}"
         table.add_row(
             name,
             f"{row.bound.nelbo:.4f} ± {row.bound.stderr:.4f}",
             f"{row.bound.ppl:,.2f}",
             f"{row.bits_per_byte:.4f}",
             word,
-            f"{row.bound.tokens:,}",
             "" if row.detokenize == "none" else row.detokenize,
         )
     return table
