@@ -2,11 +2,11 @@
 
     .venv/bin/python benchmarks/estimators.py runs/sweep-bpe/bell/seed-0
 
-The validation blocks are fixed and the masks' seed varies: what a block's estimates scatter by is the
-noise of rates and masks alone. Every estimator makes the same number of forward passes over each
-block. Given are the standard error that `unmask evaluate` states (over blocks: the text's own variety
-is in it), the standard deviation that the masks alone give the mean, and its square over that of the
-first, the field's usual one. +- is a standard error (bootstrap over blocks).
+The validation blocks are fixed and the masks' seed varies: what a block's estimates scatter by is
+the noise of rates and masks alone. Every estimator makes the same number of forward passes over
+each block. Given are the standard error that `unmask evaluate` states (over blocks: the text's own
+variety is in it), the standard deviation that the masks alone give the mean, and its square over
+that of the first, the field's usual one. +- is a standard error (bootstrap over blocks).
 """
 
 import argparse

@@ -108,7 +108,7 @@ def test_a_causal_model_is_exact():
 def greedy(network, prefix, n):
     """What one gets by revealing the surest token at a time; left to right if causal."""
     text = [*prefix, *[MASK] * n]
-    for step in range(n):
+    for _ in range(n):
         inputs = [MASK, *text[:-1]] if network.causal else text
         found = log_probabilities(network, inputs)
         places = [i for i, token in enumerate(text) if token == MASK]
