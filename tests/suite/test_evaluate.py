@@ -45,7 +45,7 @@ def test_json_is_one_object_and_the_same_for_any_batch_size(run, evaluated):
     found = evaluated(run)
     assert set(found) >= KEYS
     assert found["ppl"] == pytest.approx(math.exp(found["nelbo"]))
-    assert (found["checkpoint"], found["estimator"], found["draws"]) == (8, "controlled", 2)
+    assert (found["checkpoint"], found["estimator"], found["draws"]) == (8, "controlled", 4)
     assert len(found["c_t"]) == 10 and found["stderr"] > 0
     for size in (1, 7):
         same(evaluated(run, "--batch-size", size), found)
@@ -92,8 +92,8 @@ def test_the_budget_spreads_blocks_over_the_corpus(run, evaluated, tmp_path, est
     halves.write_text("the cat sat on a mat\n" * 40 + "ZZZZ QQQQ XXXX\n" * 60)
     arguments = (run, "--corpus.source", halves, "--estimator", estimator)
     whole = evaluated(*arguments)
-    part = evaluated(*arguments, "--budget", 1100)
-    assert part["blocks"] == 1100 // (2 * 32) == 17
+    part = evaluated(*arguments, "--budget", 2200)
+    assert part["blocks"] == 2200 // (4 * 32) == 17
     assert abs(part["nelbo"] - whole["nelbo"]) < 4 * part["stderr"]
 
 
@@ -172,7 +172,7 @@ def test_the_suite_s_corpora_from_local_folders(run, evaluated, tmp_path, monkey
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--budget", "100"], ["--budget 100 is too small", "128"]),
+        (["--budget", "100"], ["--budget 100 is too small", "256"]),
         (["--draws", "3"], ["even, not 3"]),
         (["--draws", "0"], ["--draws must be at least 1"]),
         (["--batch-size", "0"], ["--batch-size must be at least 1"]),

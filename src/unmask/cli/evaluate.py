@@ -58,7 +58,7 @@ class EvaluateArguments:
     """last, best (lowest validation NELBO), or a step number."""
     estimator: Annotated[str, tyro.conf.arg(help=_ESTIMATOR_HELP)] = LikelihoodOptions.estimator
     draws: int = LikelihoodOptions.draws
-    """Masks for each block, in pairs for the estimators complementary and controlled."""
+    """Masks for each block; even for the estimators complementary and controlled."""
     seed: int = 0
     """Another seed, other masks."""
     detokenize: Annotated[str, tyro.conf.arg(help=_DETOKENIZE_HELP)] = "auto"

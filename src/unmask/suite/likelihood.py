@@ -52,7 +52,7 @@ class LikelihoodOptions:
 
     budget: int | None = None
     estimator: str = "controlled"
-    draws: int = 2
+    draws: int = 4
     seed: int = 0
     batch_size: int = 64
     precision: str = "fp32"
