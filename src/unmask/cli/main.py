@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from unmask.cli.compare import compare_command
+from unmask.cli.evaluate import evaluate_command
 from unmask.cli.report import report_command
 from unmask.cli.sample import sample_command
 from unmask.cli.train import train_command
@@ -26,6 +27,7 @@ COMMANDS = {
     "train": Command(train_command, "train a model in a run folder, or resume one"),
     "compare": Command(compare_command, "train recipes side by side and measure the speed-up"),
     "report": Command(report_command, "make a comparison's report again from its records"),
+    "evaluate": Command(evaluate_command, "measure the likelihood of a text under a model"),
     "sample": Command(sample_command, "print texts drawn from a run"),
 }
 
@@ -34,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of ``unmask``.
 
     Returns:
-        0 done, 1 a comparison with runs that are not, 2 bad input, 3 training failed, 128 + n
-        signal n.
+        0 done, 1 a comparison with runs, or an evaluation with corpora, that are not, 2 bad input,
+        3 training failed, 128 + n signal n.
     """
     listed = list(sys.argv[1:] if arguments is None else arguments)
     console = _console()
