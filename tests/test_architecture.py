@@ -23,6 +23,7 @@ LOWEST_FIRST = [
     ["config"],
     ["run"],
     ["sample"],
+    ["suite"],
     ["compare"],
     ["cli"],
 ]
