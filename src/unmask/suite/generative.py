@@ -1,6 +1,7 @@
 """Generative perplexity of a run, with entropy, distinct-n and what its validation text scores."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,7 +213,7 @@ def quality_table(rows: Sequence[tuple[str, TextQuality]], judge: str) -> Table:
         table.add_row(
             name,
             f"{quality.perplexity:.4g}",
-            f"{low:.4g}–{high:.4g}",
+            "" if math.isnan(low) else f"{low:.4g}–{high:.4g}",
             _shown(quality.entropy),
             *(_shown(mean) for mean in quality.distinct),
             str(quality.texts),
@@ -227,7 +228,8 @@ def frontier_table(points: Sequence[GenerativeQuality]) -> Table:
 
 
 def _shown(mean: Mean) -> str:
-    return f"{mean.value:.3f} ± {mean.stderr:.3f}"
+    error = "" if math.isnan(mean.stderr) else f" ± {mean.stderr:.3f}"
+    return f"{mean.value:.3f}{error}"
 
 
 def _judged(

@@ -64,9 +64,7 @@ def run_tasks(
             log_samples=False,
             torch_random_seed=None,  # ours comes from counters
         )
-    except UserError:
-        raise
-    except (OSError, ConnectionError, ValueError) as error:  # a data set that is not to be had
+    except OSError as error:  # a data set that is not to be had; the hub's errors are of this kind
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"--tasks {','.join(tasks)}: {reason}") from error
     return {
@@ -124,6 +122,8 @@ def _metrics(values: dict[str, Any]) -> dict[str, float | None]:
     for key, value in values.items():
         name, comma, chosen = key.partition(",")
         if comma:
+            base = name.removesuffix("_stderr")
+            label = base if chosen == "none" else f"{base} ({chosen})"
             number = float(value) if isinstance(value, int | float) else None
-            metrics[name if chosen == "none" else f"{name} ({chosen})"] = number
+            metrics[label + name.removeprefix(base)] = number
     return metrics

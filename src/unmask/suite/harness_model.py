@@ -106,14 +106,12 @@ class UnmaskLM(LM):  # type: ignore[misc]
     def _pair(self, context: str, continuation: str) -> Pair:
         """Encode both together, so that the tokens are those of the whole text.
 
-        Spaces at a context's end belong to the continuation's first token.
+        Spaces at a context's end belong to the continuation's first token. The context is taken
+        for the beginning of a document.
         """
-        stripped = context.rstrip()
-        continuation, context = context[len(stripped) :] + continuation, stripped
-        if not context:
-            return self._start(), self._encode(continuation)
-        whole, first = self._encode(context + continuation), self._encode(context)
-        return whole[: len(first)], whole[len(first) :]
+        stripped = context.rstrip(" ")
+        whole, first = self._encode(context + continuation), len(self._encode(stripped))
+        return self._start() + whole[:first], whole[first:]
 
     def _start(self) -> list[int]:
         """What stands before a document: a separator, but in blocks that hold one document."""
