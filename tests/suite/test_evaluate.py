@@ -184,7 +184,7 @@ def test_the_suite_s_corpora_from_local_folders(run, evaluated, tmp_path, monkey
         (["--corpus.source", "EMPTY"], ["holds no text"]),
         (["--corpus.block-size", "1"], ["at least 2, not 1"]),
         (["--suite", "nowhere"], ["'nowhere'", "zeroshot"]),
-        (["--suite", "zeroshot", "--corpus.source", "EMPTY"], ["not both"]),
+        (["--suite", "zeroshot", "--corpus.source", "EMPTY"], ["give one of"]),
         (["--device", "tpu"], ["'tpu'"]),
     ],
     ids=lambda value: " ".join(value) if value[0].startswith("--") else "",

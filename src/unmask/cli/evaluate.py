@@ -3,14 +3,22 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 
+from unmask.cli.evaluate_more import (
+    GenerativeArguments,
+    TaskArguments,
+    do_tasks,
+    judge_texts,
+)
 from unmask.data.detokenize import DETOKENIZERS
 from unmask.diffusion.estimators import ESTIMATORS
 from unmask.errors import UserError
+from unmask.run import open_run
 from unmask.suite import Evaluation, LikelihoodOptions, evaluate_subject, open_subject
 from unmask.suite.likelihood import check_options
 from unmask.suite.zeroshot import Failure, Row, corpora_table, evaluate_corpora, suite_sources
@@ -39,7 +47,8 @@ class CorpusArguments:
 class EvaluateArguments:
     """Measure the likelihood of a text under a model: NELBO, perplexity, bits per byte.
 
-    Nats per token with their standard error over blocks; exact for a causal run.
+    Nats per token with their standard error over blocks; exact for a causal run. Or, for a run,
+    the quality of its own texts (--generative), or tasks of lm-eval (--tasks).
     Example: unmask evaluate runs/a --corpus.source my-texts/ --budget 1000000
     """
 
@@ -68,14 +77,22 @@ class EvaluateArguments:
     """auto, cpu, cuda or mps."""
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     """Of the forward passes."""
+    generative: bool = False
+    """Instead of a likelihood: generative perplexity of a run's samples, with their entropy."""
+    generate: GenerativeArguments = field(default_factory=GenerativeArguments)
+    tasks: str | None = None
+    """Instead of a likelihood: tasks of lm-eval, as in arc_easy,hellaswag,piqa."""
+    lm_eval: TaskArguments = field(default_factory=TaskArguments)
 
 
 def evaluate_command(arguments: Sequence[str], console: Console) -> int:
     """Run ``unmask evaluate``: 0 when done, 1 if one of several corpora could not be had."""
     parsed = tyro.cli(EvaluateArguments, prog="unmask evaluate", args=arguments)
     sources = list(parsed.corpus.source)
-    if parsed.suite is not None and sources:
-        raise UserError("give --suite or --corpus.source, not both")
+    if bool(sources) + (parsed.suite is not None) + parsed.generative + bool(parsed.tasks) > 1:
+        raise UserError("give one of --corpus.source, --suite, --generative and --tasks")
+    if parsed.generative or parsed.tasks is not None:
+        return _of_a_run(parsed, console)
     options = LikelihoodOptions(
         budget=parsed.budget,
         estimator=parsed.estimator,
@@ -100,6 +117,23 @@ def evaluate_command(arguments: Sequence[str], console: Console) -> int:
         sources = suite_sources(parsed.suite)
     rows = evaluate_corpora(subject, sources, options, progress)
     return _print_many(rows, parsed.json, console)
+
+
+def _of_a_run(parsed: EvaluateArguments, console: Console) -> int:
+    run = open_run(Path(parsed.model), parsed.checkpoint)
+    run.model.to(choose_device(parsed.device))
+    if parsed.generative:
+        return judge_texts(run, parsed.generate, parsed.seed, parsed.json, console)
+    assert parsed.tasks is not None
+    return do_tasks(
+        run,
+        parsed.tasks,
+        parsed.lm_eval,
+        parsed.seed,
+        parsed.batch_size,
+        parsed.json,
+        console,
+    )
 
 
 def _print_one(evaluation: Evaluation, as_json: bool, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""Whole models under test: a run or a Hugging Face model, opened and evaluated."""
+"""Whole models under test: the likelihood of texts, texts of their own, tasks."""
 
 from unmask.suite.likelihood import Evaluation, LikelihoodOptions, evaluate_run, evaluate_subject
 from unmask.suite.subject import Subject, open_subject, subject_of
