@@ -4,7 +4,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -68,7 +68,6 @@ def test_the_interval_covers_the_true_ratio_95_times_in_100(n: int) -> None:
 
 
 @given(st.integers(1, 200), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
-@settings(deadline=None, derandomize=True)
 def test_student_t_is_scipys(degrees: int, confidence: float) -> None:
     wanted = stats.t.ppf((1 + confidence) / 2, degrees)
     assert student_t(degrees, confidence) == pytest.approx(wanted, rel=1e-9)
