@@ -184,15 +184,6 @@ class TestGeneration:
             asked = requests(("the cat sa", {"max_gen_toks": 1}))
             assert UnmaskLM(run).generate_until(asked) == [chr(best)]
 
-    @torch.no_grad()
-    def test_without_sampling_the_most_probable_token_comes(self, denoiser, causal):
-        prompt = encode(denoiser, "the cat sa")
-        for run in (denoiser, causal):
-            mask = run.tokenizer.mask_id
-            x = torch.tensor([[mask, *prompt] if run.model.causal else [*prompt, mask]])
-            best = int(run.model.head(run.model(x)[0, -1]).argmax())
-            assert harness_model._complete(run, ["the cat sa"], 1, 0.0, 0) == [chr(best)]
-
     def test_an_option_that_nothing_reads_is_refused(self, denoiser):
         asked = requests(("x", {"do_sample": True, "temperature": 1.0, "top_p": 0.9}))
         with pytest.raises(UserError, match="samples with top_p; valid: do_sample, max_gen_toks"):

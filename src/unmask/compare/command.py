@@ -9,6 +9,7 @@ from rich.table import Table
 
 from unmask.compare.arms import Arm
 from unmask.compare.launch import Trial, train_all
+from unmask.compare.quality import QualityOptions, check_quality, measure_quality
 from unmask.compare.summary import LEVELS, save_summary, summarise
 from unmask.compare.times import all_times
 from unmask.config import differences, load_config
@@ -23,7 +24,13 @@ SHARED = ("corpus.", "validation.", "seed")
 
 
 def compare(
-    arms: list[Arm], seeds: int, folder: Path, *, jobs: int, console: Console
+    arms: list[Arm],
+    seeds: int,
+    folder: Path,
+    *,
+    jobs: int,
+    console: Console,
+    quality: QualityOptions | None = None,
 ) -> dict[str, Any]:
     """Train every arm with every seed and compare them with the first.
 
@@ -35,6 +42,7 @@ def compare(
         seeds: how many; they are 0, 1, ...
         folder: runs go to ``folder/<arm>/seed-<s>``.
         jobs: how many runs at once.
+        quality: what is measured at the kept checkpoints afterwards; None: nothing.
 
     Returns:
         The content of ``folder/comparison.json``.
@@ -44,6 +52,8 @@ def compare(
         Interrupted: a signal came; repeat the call to go on.
     """
     _check_comparable(arms)
+    if quality is not None:
+        check_quality(quality)
     trials = [
         Trial(arm, seed, folder / arm.folder / f"seed-{seed}")
         for seed in range(seeds)
@@ -59,6 +69,8 @@ def compare(
     write_whole(folder / "times.json", json.dumps(times).encode())
     summary = summarise(trials)
     save_summary(summary, folder)
+    if quality is not None:
+        measure_quality(trials, quality, console)
     return summary
 
 
