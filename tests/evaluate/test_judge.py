@@ -149,11 +149,11 @@ def test_the_default_judge_prefers_sentences_to_their_words_shuffled():
     text = "It was the best of times, it was the worst of times, it was the age of wisdom"
     words = text.split()
     shuffled = " ".join(words[i] for i in (9, 2, 14, 5, 0, 17, 11, 7, 3, 16, 1, 12, 8, 4, 13, 6))
-    nats, scored = judge.score([text, shuffled, "the " * 40])
+    nats, scored = judge.score([text, shuffled, "and the cat " * 20])
     known, mixed, repeated = (nats / scored).tolist()
     assert known < 3
     assert mixed > known + 1.5
-    assert repeated < known  # why a perplexity is never shown alone
+    assert repeated < known - 1  # why a perplexity is never shown alone
     special = "<|im_end|><|endoftext|>"
     (ids,) = judge.encode([special])
     assert len(ids) > 6
