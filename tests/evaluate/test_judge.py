@@ -153,7 +153,7 @@ def test_the_default_judge_prefers_sentences_to_words_shuffled_and_repetition_to
     known, mixed, repeated = (nats / scored).tolist()
     assert known < 3
     assert mixed > known + 1.5
-    assert repeated < known  # why a perplexity is never shown alone
+    assert repeated < known - 1  # why a perplexity is never shown alone
     special = "<|im_end|><|endoftext|>"
     (ids,) = judge.encode([special])
     assert len(ids) > 6
