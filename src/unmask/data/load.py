@@ -1,6 +1,6 @@
 """From a configuration to tokenizer and blocks."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ class Data:
         tokenizer: of both splits.
         train: training blocks.
         valid: validation blocks.
-        facts: what was read, fit for JSON: ``source``, ``sha256``, ``tokenizer``, and
-            ``documents``, ``bytes``, ``tokens`` and ``blocks`` of each split.
+        facts: what was read, fit for JSON: ``source``, ``sha256``, ``tokenizer``, ``transform``,
+            and ``documents``, ``bytes``, ``tokens`` and ``blocks`` of each split.
     """
 
     tokenizer: Tokenizer
@@ -67,6 +67,7 @@ def load_data(
         "source": config.source,
         "sha256": digest(train.identity, valid.identity),
         "tokenizer": config.tokenizer,
+        "transform": config.transform,
         "train": asdict(train_facts),
         "valid": asdict(valid_facts),
     }
@@ -98,4 +99,4 @@ def _pack(
     )
     found = read_facts(folder)
     assert found is not None  # `kept` has just looked
-    return read_blocks(folder, found), found
+    return replace(read_blocks(folder, found), transform=config.transform), found

@@ -131,6 +131,8 @@ def _introduction(comparison: Comparison) -> list[str]:
     facts = comparison.corpus
     if facts.get("source"):
         said = f"Corpus {facts['source']}, tokenizer {facts.get('tokenizer', 'unknown')}"
+        if facts.get("transform", "none") != "none":
+            said += f", tokens of a block in another order ({facts['transform']})"
         train = facts.get("train")
         if isinstance(train, dict) and isinstance(train.get("tokens"), int):
             said += f", {train['tokens']:,} tokens to train on"
