@@ -20,10 +20,12 @@ LOWEST_FIRST = [
     ["model", "data"],
     ["evaluate"],
     ["train"],
+    ["analyze"],
     ["config"],
     ["run"],
     ["sample"],
     ["compare"],
+    ["study"],
     ["cli"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(LOWEST_FIRST) for room in rooms}
