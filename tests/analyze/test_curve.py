@@ -37,9 +37,7 @@ def test_bins_match_the_enumeration() -> None:
     exact = torch.tensor([sum(v) / len(v) for v in per_size])
     n = 600  # the same two blocks over and over, each time with masks of its own
     blocks = Blocks(np.tile(tokens.numpy(), (n, 1)), None, 0, 0)
-    found = binned_cross_entropy(
-        model, blocks, torch.arange(2 * n), bins=L, draws=2, mask_id=V
-    )
+    found = binned_cross_entropy(model, blocks, torch.arange(2 * n), bins=L, draws=2, mask_id=V)
     spread = max(torch.tensor(v).std() for v in per_size)
     assert (found - exact).abs().max() < 4 * float(spread) / (4 * n) ** 0.5
     two = binned_cross_entropy(model, blocks, torch.arange(2 * n), bins=2, draws=2, mask_id=V)

@@ -49,7 +49,7 @@ def enumerated(model: Transformer) -> dict[str, dict[str, tuple[float, float, fl
         second = (w[:, None] ** 2 * chance).mean(0)
         found[weighting] = {}
         for group in GROUPS:
-            g = gradients.double()[:, :, [group == ALL or o == group for o in owner]]
+            g = gradients.double()[:, :, [group in (ALL, o) for o in owner]]
             by_block = (first[None, :, None] * g).sum(1)
             mean = by_block.mean(0)
             within = ((second * g.square().sum(-1)).sum(1) - by_block.square().sum(-1)).mean()
@@ -99,9 +99,7 @@ def test_padding_is_neither_masked_nor_seen() -> None:
         tokens = TOKENS.copy()
         tokens[np.arange(L)[None, :] >= lengths[:, None]] = filler
         blocks = Blocks(tokens, lengths, 8, 8)
-        found = gradient_signal(
-            model, blocks, low=0.5, high=1.0, n_blocks=4, n_masks=2, mask_id=V
-        )
+        found = gradient_signal(model, blocks, low=0.5, high=1.0, n_blocks=4, n_masks=2, mask_id=V)
         values.append(found["flat"][ALL].moments)
     assert values[0].squared_mean == pytest.approx(values[1].squared_mean, rel=1e-5)
     assert values[0].mask_variance == pytest.approx(values[1].mask_variance, rel=1e-5)

@@ -61,8 +61,7 @@ def test_training_in_a_bin_lowers_that_bin_and_the_start_comes_back() -> None:
 
 
 def test_what_one_range_of_rates_alone_can_teach() -> None:
-    """Tokens without context: what is learnt are their frequencies, at every rate alike; a row
-    trained at high rates moves low rates too, and every row gains as much."""
+    """Independent tokens: only frequencies can be learnt, and every rate teaches every other."""
     generator = np.random.default_rng(0)
     skewed = generator.choice(V, size=(64, L), p=[0.65] + [0.05] * 7)
     blocks = Blocks(skewed, None, skewed.size, skewed.size)
@@ -84,9 +83,9 @@ def test_the_optimisers_state_counts() -> None:
     for optimizer in optimizers:
         optimizer.step()
     state = {k: v.clone() for k, v in optimizer_tensors(optimizers, model).items()}
-    for name in state:
+    for name, value in state.items():
         if name.endswith("|exp_avg"):
-            state[name].zero_()
+            value.zero_()
     fresh = matrix(model, Start(weights, {}, 0, 3), 0.01)
     slowed = matrix(model, Start(weights, state, 0, 3), 0.01)
     assert float(slowed.change.abs().sum()) < 0.2 * float(fresh.change.abs().sum())

@@ -88,7 +88,7 @@ def test_both_splits_are_transformed_and_the_cache_is_shared(
 
 
 def test_the_name_is_checked_and_a_configuration_without_it_still_loads(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unknown transform 'reversed'.*did you mean 'reverse'"):
+    with pytest.raises(UserError, match=r"unknown transform 'reversed'.*did you mean 'reverse'"):
         CorpusConfig(transform="reversed")
     values = Config().model_dump(mode="json")
     del values["corpus"]["transform"]

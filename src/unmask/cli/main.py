@@ -1,11 +1,12 @@
 """Which commands there are, and how each one's errors become an exit status."""
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from rich.console import Console
 
+from unmask.cli.analyze import analyze_command
+from unmask.cli.base import Command
 from unmask.cli.compare import compare_command
 from unmask.cli.report import report_command
 from unmask.cli.sample import sample_command
@@ -13,20 +14,12 @@ from unmask.cli.train import train_command
 from unmask.errors import UserError, unknown
 from unmask.train import TRAINING_FAILED, TrainingFailed
 
-
-@dataclass(frozen=True)
-class Command:
-    """A command: (its arguments, where to print) -> exit status, and what it does in a line."""
-
-    run: Callable[[Sequence[str], Console], int]
-    summary: str
-
-
 COMMANDS = {
     "train": Command(train_command, "train a model in a run folder, or resume one"),
     "compare": Command(compare_command, "train recipes side by side and measure the speed-up"),
     "report": Command(report_command, "make a comparison's report again from its records"),
     "sample": Command(sample_command, "print texts drawn from a run"),
+    "analyze": Command(analyze_command, "see why it learns as it does: analyses of runs"),
 }
 
 

@@ -84,6 +84,16 @@ def page(comparison: Comparison, plots: Iterable[str], table: str) -> str:
             _machine(comparison),
         ]
     )
+    return document(title, body)
+
+
+def document(title: str, body: str) -> str:
+    """A whole file of HTML that needs nothing else.
+
+    Args:
+        title: not escaped.
+        body: HTML.
+    """
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'

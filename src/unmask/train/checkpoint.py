@@ -122,6 +122,11 @@ def find_checkpoint(folder: Path, which: str = "last") -> Checkpoint | None:
     return _read_manifest(chosen)
 
 
+def checkpoint_steps(folder: Path) -> list[int]:
+    """The steps of the checkpoints in a run's ``checkpoints`` folder, increasing."""
+    return [int(f.name.removeprefix("step-")) for f in _folders(folder)]
+
+
 def last_whole(folder: Path) -> Path | None:
     """Folder of the latest checkpoint that is not damaged."""
     return next((f for f in reversed(_folders(folder)) if damage(f) is None), None)

@@ -1,0 +1,87 @@
+"""The curves c(t) of a comparison from its records, split at the lowest ever measured."""
+
+import math
+from typing import Any
+
+from unmask.analyze.reducible import area, lowest_curve, reducible, shares
+from unmask.errors import UserError
+from unmask.report.records import Arm, Comparison, Record
+
+
+def curves_record(comparison: Comparison) -> dict[str, Any]:
+    """c(t), its reducible part and where that sits, by step and recipe (means over seeds).
+
+    The lowest curve is the least value of each bin over every recipe, seed and step. They are all
+    measured on the same blocks and masks, so the evaluation's noise is common to them.
+
+    Raises:
+        UserError: no finished run has a whole curve.
+    """
+    arms = [arm for arm in comparison.arms if arm.done and not arm.causal]
+    measured = [
+        (record["c_t"], arm.name, run.seed, record["step"])
+        for arm in arms
+        for run in arm.done
+        for record in run.evals
+        if _whole(record)
+    ]
+    if not measured:
+        raise UserError(
+            "no evaluation of the comparison has a c(t) for every bin: more --validation.blocks or "
+            "--validation.draws give one"
+        )
+    lowest = lowest_curve([curve for curve, *_ in measured])
+    sources = []
+    for bin, least in enumerate(lowest):
+        _, name, seed, step = next(m for m in measured if m[0][bin] == least)
+        sources.append({"recipe": name, "seed": seed, "step": step})
+    n = len(lowest)
+    return {
+        "t": [(k + 0.5) / n for k in range(n)],
+        "lowest": lowest,
+        "lowest_from": sources,
+        "lowest_area": area(lowest),
+        "recipes": [_of_arm(arm, lowest) for arm in arms],
+        "causal": [
+            {"name": arm.name, "index": arm.index, "nelbo": _least_bound(arm)}
+            for arm in comparison.arms
+            if arm.causal and arm.done
+        ],
+    }
+
+
+def _of_arm(arm: Arm, lowest: list[float]) -> dict[str, Any]:
+    """One recipe at the steps where every finished seed has a whole curve."""
+    by_step = [{r["step"]: r for r in run.evals if _whole(r)} for run in arm.done]
+    steps = sorted(set.intersection(*(set(records) for records in by_step)))
+    curves = [_mean([records[step]["c_t"] for records in by_step]) for step in steps]
+    left = [reducible(curve, lowest) for curve in curves]
+    return {
+        "name": arm.name,
+        "index": arm.index,
+        "seeds": [run.seed for run in arm.done],
+        "steps": steps,
+        "nelbo": [_mean([[records[step]["nelbo"]] for records in by_step])[0] for step in steps],
+        "c_t": curves,
+        "nelbo_share": [shares(curve) for curve in curves],
+        "reducible": left,
+        "reducible_area": [area(curve) for curve in left],
+        "reducible_share": [shares(curve) for curve in left],
+    }
+
+
+def _mean(rows: list[list[float]]) -> list[float]:
+    return [sum(column) / len(column) for column in zip(*rows, strict=True)]
+
+
+def _least_bound(arm: Arm) -> float:
+    return min(float(record["nelbo"]) for run in arm.done for record in run.evals)
+
+
+def _whole(record: Record) -> bool:
+    curve = record.get("c_t")
+    return (
+        isinstance(curve, list)
+        and bool(curve)
+        and all(isinstance(v, int | float) and math.isfinite(v) for v in curve)
+    )
