@@ -5,6 +5,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from unmask.report.curves import Plot
 from unmask.report.style import MARKERS, Key, figure, fold, legend, line_of, marker_of
@@ -13,9 +14,14 @@ Record = dict[str, Any]
 
 _GROUPS = ("embedding", "attention", "mlp", "head", "norms")
 _NAMES = {"flat": "weight 1", "1/t": "weight 1/t"}
-_LEFT_OUT = (
-    "An unbiased estimate of a squared norm or a variance can come out negative where the truth is "
-    "near 0; such points are left out. "
+_PARTS = {
+    "squared_norm": "norm of the mean",
+    "mask_variance": "std over masks",
+    "data_variance": "std over data",
+}
+_NEGATIVE = (
+    "The estimates are unbiased, so where the truth is near 0 a squared norm or a variance, and "
+    "with it a ratio, can come out negative: it then has no root to be drawn. "
 )
 
 
@@ -37,73 +43,71 @@ def _middles(entry: Record) -> Any:
     return np.array(entry["bins"]).mean(axis=1)
 
 
-def _positive(values: list[float | None]) -> Any:
-    """Square-root-free positive values, nan elsewhere: what a log scale can show."""
-    return np.array([v if v is not None and v > 0 else np.nan for v in values], dtype=float)
+def _known(values: list[float | None]) -> Any:
+    return np.array([np.nan if v is None else v for v in values], dtype=float)
 
 
-def _log_axis(axes: Axes) -> None:
-    axes.set_yscale("log")
+def _roots(values: list[float | None]) -> Any:
+    """Square roots, nan where there is none."""
+    known = _known(values)
+    return np.sqrt(np.where(known > 0, known, np.nan))
+
+
+def _rate_axis(axes: Axes) -> None:
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-    low, high = axes.get_ylim()
-    if high < 100 * low:  # a decade mark is sure to be seen
-        middle = (low * high) ** 0.5
-        axes.set_ylim(min(low, middle / 10), max(high, middle * 10))
-    axes.yaxis.set_minor_formatter(lambda *_: "")
+
+
+def _draw_ratio(axes: Axes, entry: Record, signal: Record, style: Record) -> None:
+    """The signal-to-noise ratio with a bar of one standard error each way."""
+    snr, error = _known(signal["snr"]), np.nan_to_num(_known(signal["snr_stderr"]))
+    axes.plot(_middles(entry), snr, **style)
+    axes.vlines(_middles(entry), snr - error, snr + error, color=style["color"], linewidth=0.8)
+    axes.axhline(0, color="#808080", linewidth=0.7, zorder=1)
+    _rate_axis(axes)
 
 
 def _signal(entries: list[Record]) -> Plot:
     """Norm of the mean, both standard deviations and the ratio, for both weights."""
     drawing = figure(4.6)
     grid = drawing.subplots(2, 4, sharex=True)
-    titles = ("norm of the mean", "std over masks", "std over data", "signal-to-noise")
     for row, weight in zip(grid, _NAMES, strict=True):
         for entry in entries:
-            all_of = entry["weights"][weight]["all"]
+            signal = entry["weights"][weight]["all"]
             style = {"marker": marker_of(_key(entry)), "markersize": 3} | line_of(_key(entry))
-            for axes, values in zip(
-                row,
-                (
-                    np.sqrt(_positive(all_of["squared_norm"])),
-                    np.sqrt(_positive(all_of["mask_variance"])),
-                    np.sqrt(_positive(all_of["data_variance"])),
-                    _positive(all_of["snr"]),
-                ),
-                strict=True,
-            ):
-                axes.plot(_middles(entry), values, **style)
-            error = np.array([v or 0 for v in all_of["snr_stderr"]])
-            snr = _positive(all_of["snr"])
-            low = np.maximum(snr - error, snr / 10)
-            row[3].vlines(_middles(entry), low, snr + error, color=style["color"], linewidth=0.9)
+            for axes, part in zip(row, _PARTS, strict=False):
+                axes.plot(_middles(entry), _roots(signal[part]), **style)
+            _draw_ratio(row[3], entry, signal, style)
         row[0].set_ylabel(f"{_NAMES[weight]}\ngradient norm")
-    limits = [[axes.get_ylim() for axes in row[:3]] for row in grid]
-    low, high = (pick(v[k] for r in limits for v in r) for k, pick in ((0, min), (1, max)))
-    for column, title in enumerate(titles):
+    for column, title in enumerate((*_PARTS.values(), "signal-to-noise")):
         grid[0, column].set_title(title)
         grid[1, column].set_xlabel("mask rate t")
-        for axes in grid[:, column]:
-            _log_axis(axes)
-    _share_limits(grid[:, :3], max(low, 1e-30), high)
+    _one_log_scale(list(grid[:, :3].flat))
     legend(drawing, [_key(entry) for entry in entries])
     caption = (
         "The gradient of one sequence's loss, all parameters together, with t uniform in a bin: "
         "norm of its mean, its standard deviation over masks of the same block and over blocks, "
         "and the squared norm of the mean over the whole variance (bars: one standard error over "
-        "blocks). One over the last is the batch at which signal and noise are equal. " + _LEFT_OUT
+        "blocks). One over the last is the batch at which signal and noise are equal. " + _NEGATIVE
     )
     return Plot("gradients", "Gradient signal by mask rate", caption.strip(), drawing)
 
 
-def _share_limits(grid: Any, low: float, high: float) -> None:
-    """One scale for norms and standard deviations, so that heights can be compared."""
-    values = np.concatenate([line.get_ydata() for axes in grid.flat for line in axes.lines])
-    values = values[np.isfinite(values)]
-    if len(values):
-        low, high = values.min() / 1.4, values.max() * 1.4
-    for axes in grid.flat:
+def _one_log_scale(panels: list[Axes]) -> None:
+    """One log scale for norms and standard deviations, so that heights can be compared."""
+    values = np.concatenate(
+        [np.asarray(line.get_ydata()) for axes in panels for line in axes.lines]
+    )
+    values = values[np.isfinite(values) & (values > 0)]
+    low, high = (values.min() / 1.3, values.max() * 1.3) if len(values) else (0.1, 1.0)
+    ticks = [d * k for d in 10.0 ** np.arange(-8, 9) for k in (1, 3) if low <= d * k <= high]
+    for axes in panels:
+        axes.set_yscale("log")
         axes.set_ylim(low, high)
+        axes.yaxis.set_major_locator(FixedLocator(ticks))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        _rate_axis(axes)
 
 
 def _noise_share(entries: list[Record]) -> Plot:
@@ -118,7 +122,7 @@ def _noise_share(entries: list[Record]) -> Plot:
             style = {"marker": marker_of(_key(entry)), "markersize": 3.5} | line_of(_key(entry))
             axes.plot(_middles(entry), 100 * noise / noise.sum(), **style)
         axes.set_title(_NAMES[weight])
-        axes.set_xlim(0, 1)
+        _rate_axis(axes)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("mask rate t")
     panels[0].set_ylabel("share of the noise (%)")
@@ -137,16 +141,15 @@ def _by_group(entries: list[Record]) -> Plot:
     keys = [Key(group, index + 1) for index, group in enumerate(_GROUPS)]
     for axes, entry in zip(panels, entries, strict=True):
         for key in keys:
-            snr = _positive(entry["weights"]["flat"][key.name]["snr"])
-            axes.plot(_middles(entry), snr, marker=marker_of(key), markersize=3.5, **line_of(key))
+            style = {"marker": marker_of(key), "markersize": 3.5} | line_of(key)
+            _draw_ratio(axes, entry, entry["weights"]["flat"][key.name], style)
         axes.set_title(fold(_key(entry).name, 36))
-        _log_axis(axes)
         axes.set_xlabel("mask rate t")
     panels[0].set_ylabel("signal-to-noise")
     legend(drawing, keys)
     caption = (
         "The signal-to-noise ratio of one sequence's gradient, weight 1, by group of parameters. "
-        + _LEFT_OUT
+        + _NEGATIVE
     )
     return Plot("gradient_groups", "Gradient signal by part of the network", caption.strip(),
                 drawing)  # fmt: skip
@@ -160,16 +163,10 @@ def _over_steps(gradients: list[Record], recipes: list[str]) -> Plot:
         entries = [entry for entry in gradients if entry["recipe"] == recipe]
         shades = matplotlib.colormaps["viridis_r"](np.linspace(0.15, 0.95, len(entries)))
         for number, (entry, shade) in enumerate(zip(entries, shades, strict=True)):
-            axes.plot(
-                _middles(entry),
-                _positive(entry["weights"]["flat"]["all"]["snr"]),
-                marker=MARKERS[number % len(MARKERS)],
-                markersize=3.5,
-                color=shade,
-                label=f"step {entry['step']:,}",
-            )
+            style = {"marker": MARKERS[number % len(MARKERS)], "markersize": 3.5, "color": shade}
+            style["label"] = f"step {entry['step']:,}"
+            _draw_ratio(axes, entry, entry["weights"]["flat"]["all"], style)
         axes.set_title(fold(recipe, 36))
-        _log_axis(axes)
         axes.set_xlabel("mask rate t")
         axes.legend(fontsize=7, handlelength=2, loc="best")
     panels[0].set_ylabel("signal-to-noise")

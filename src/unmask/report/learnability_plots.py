@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from unmask.report.curves import Plot
@@ -117,7 +116,7 @@ def _remaining(curves: Record) -> Plot:
         axes.set_ylabel("nats of the NELBO, by bin")
     keys = [
         (Patch(color=GREY, alpha=0.45, linewidth=0), "the lowest measured (irreducible at most)"),
-        (Line2D([], [], linewidth=6, color=GREY), "above it, in the recipe's colour: learnable"),
+        (Patch(color="#3f434b", linewidth=0), "above it, in the recipe's colour: learnable"),
     ]
     legend(drawing, [], keys)
     caption = (

@@ -23,7 +23,7 @@ def _matrix(entry: Record, number: int, budget: Record) -> Plot:
     change = 1000 * np.array(entry["change"])
     error = 1000 * np.array(entry["change_stderr"])
     rows, columns = change.shape
-    drawing = figure(1.2 + 0.3 * rows)
+    drawing = figure(max(2.9, 1.2 + 0.28 * rows))
     axes, side = drawing.subplots(1, 2, width_ratios=[3.1, 1])
     most = float(np.abs(change).max()) or 1.0
     image = axes.pcolormesh(
@@ -48,7 +48,7 @@ def _matrix(entry: Record, number: int, budget: Record) -> Plot:
     axes.set_xlabel("mask rate t at which c(t) is measured")
     axes.set_title(fold(f"{entry['recipe']}, from step {entry['step']:,}", 60))
     bar = drawing.colorbar(image, ax=axes, pad=0.015, aspect=32)
-    bar.set_label("change of c(t) (millinats per masked token)", fontsize=8)
+    bar.set_label("change of c(t) (millinats)", fontsize=8)
     bar.outline.set_visible(False)
     nelbo = 1000 * np.array(entry["nelbo_change"])
     spread = 1000 * np.array(entry["nelbo_change_stderr"])
@@ -63,7 +63,7 @@ def _matrix(entry: Record, number: int, budget: Record) -> Plot:
     caption = (
         f"{steps} (weight 1, learning rate {entry['learning_rate']:.2g}) from the same weights and "
         "optimiser state with t in one bin alone, or uniform in (0, 1): the change of c(t) in "
-        f"every bin, mean of {budget['restarts']} restarts with other training blocks and masks. "
+        f"every bin (nats per masked token / 1000), mean of {budget['restarts']} restarts with other training blocks and masks. "
         "Negative (purple): learnt. In brackets: within two standard errors over the restarts. "
         "Right: the change of the NELBO, with one standard error. Before and after are measured on "
         "the same validation blocks and masks."

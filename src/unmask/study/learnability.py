@@ -40,9 +40,9 @@ class Budget:
     """Bins of the mask rate."""
     checkpoints: int = 1
     """Checkpoints of each recipe: the last, and others evenly spaced among those kept."""
-    gradient_blocks: int = 16
+    gradient_blocks: int = 32
     """Training blocks that gradients are taken of, in each bin."""
-    gradient_masks: int = 4
+    gradient_masks: int = 2
     """Masks of each of these blocks."""
     steps: int = 10
     """Optimiser steps in one bin, for a row of the transfer matrix."""
@@ -50,7 +50,7 @@ class Budget:
     """Times that each row is measured, on other training blocks and masks."""
     blocks: int = 32
     """Validation blocks on which c(t) is measured before and after."""
-    draws: int = 2
+    draws: int = 1
     """Masks of each of these blocks, in each bin."""
 
     def check(self) -> None:
