@@ -63,7 +63,8 @@ def _matrix(entry: Record, number: int, budget: Record) -> Plot:
     caption = (
         f"{steps} (weight 1, learning rate {entry['learning_rate']:.2g}) from the same weights and "
         "optimiser state with t in one bin alone, or uniform in (0, 1): the change of c(t) in "
-        f"every bin (nats per masked token / 1000), mean of {budget['restarts']} restarts with other training blocks and masks. "
+        f"every bin (nats per masked token / 1000), mean of {budget['restarts']} restarts with "
+        "other training blocks and masks. "
         "Negative (purple): learnt. In brackets: within two standard errors over the restarts. "
         "Right: the change of the NELBO, with one standard error. Before and after are measured on "
         "the same validation blocks and masks."
