@@ -117,18 +117,16 @@ def test_the_experiment_runs_twice_and_uses_its_runs_again(
     folder = tmp_path / "why"
     command = [
         *("analyze", "interventions", "--run", folder, *small, "--jobs", 2),
-        *("--train.steps", 6, "--validation.every", 3),
+        *("--train.steps", 6, "--validation.every", 3, "--recipes", "standard,ar"),
     ]
     status, text = unmask(*command)
     assert status == 0, text
     found = json.loads((folder / "interventions.json").read_text())
     assert all(line in text for line in found["conclusion"])
     for transform in ("none", "permute-positions"):
-        for recipe in ("standard", "bell", "ar"):
-            config = yaml.safe_load(
-                (folder / transform / recipe / "seed-0/config.yaml").read_text()
-            )
-            assert config["corpus"]["transform"] == transform
+        for recipe in ("standard", "ar"):
+            config = (folder / transform / recipe / "seed-0/config.yaml").read_text()
+            assert yaml.safe_load(config)["corpus"]["transform"] == transform
         assert (folder / transform / "report/index.html").is_file()
     assert [s["transform"] for s in found["settings"]] == ["none", "permute-positions"]
     finals = [{r["name"]: r["final"]["mean"] for r in s["recipes"]} for s in found["settings"]]
@@ -140,7 +138,7 @@ def test_the_experiment_runs_twice_and_uses_its_runs_again(
     assert {p.name for p in folder.glob("*.png")} == {"bounds.png", "changes.png"}
 
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("metrics.jsonl")}
-    assert len(before) == 6
+    assert len(before) == 4
     status, text = unmask(*command, "--out", tmp_path / "out", "--json")
     assert status == 0
     again = json.loads(text[text.index('{"kind"') :].split("\n")[0])
