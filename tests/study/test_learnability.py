@@ -58,7 +58,12 @@ def test_records_page_and_two_lines(folder: Path, unmask: Call, tmp_path: Path) 
         rest = [c - low for c, low in zip(c_t, curves["lowest"], strict=True)]
         assert left == pytest.approx(rest) and min(left) >= 0
     assert sum(standard["reducible_share"][0]) == pytest.approx(1)
-    assert [twin["name"] for twin in curves["causal"]] == ["ar"]
+    (twin,) = curves["causal"]
+    assert twin["name"] == "ar"
+    for nelbo, above, learnable in zip(
+        standard["nelbo"], standard["reducible_area"], standard["learnable"], strict=True
+    ):
+        assert learnable == max(above, nelbo - twin["nelbo"])
 
     assert [(g["recipe"], g["step"]) for g in record["gradients"]] == [
         ("standard", 10), ("standard", 20), ("bell", 10), ("bell", 20),
@@ -145,10 +150,12 @@ def test_the_conclusion_names_the_rates() -> None:
     record = {
         "curves": {
             "lowest": [1.0, 2.0, 3.0, 4.0],
+            "lowest_area": 2.5,
+            "causal": [{"name": "ar", "nelbo": 2.25}, {"name": "ar+x=1", "nelbo": 2.75}],
             "recipes": [
                 {
                     "name": "standard", "steps": [0, 1500], "nelbo": [5.0, 2.75],
-                    "reducible_area": [2.0, 0.25], "reducible_share": [None, [0.1, 0.2, 0.6, 0.1]],
+                    "learnable": [2.75, 0.5], "reducible_area": [2.0, 0.25], "reducible_share": [None, [0.1, 0.2, 0.6, 0.1]],
                 }
             ],
         },
@@ -165,7 +172,8 @@ def test_the_conclusion_names_the_rates() -> None:
         "budget": {"steps": 10},
     }  # fmt: skip
     first, second = learnability_conclusion(record)
-    assert "step 1,500" in first and "at least 0.250" in first and "60%" in first
+    assert "step 1,500" in first and "at least 0.500" in first and "60%" in first
+    assert "(ar has 2.250)" in first and "of the 0.250 above the lowest" in first
     assert "[0.5, 0.75]" in first
     assert "clearest at t in [0.5, 0.75]" in second and "most at t in [0.25, 0.5]" in second
     assert "-0.0200" in second and "-0.0150" in second

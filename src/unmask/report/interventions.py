@@ -1,57 +1,33 @@
 """The page of ``unmask analyze interventions``, from its record alone."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from unmask.errors import UserError
-from unmask.files import write_whole
-
-Record = dict[str, Any]
+from unmask.report.page import text
+from unmask.report.study import Record, write_study
 
 
 def write_interventions(path: Path) -> Path:
-    """Make, or make again, the page and pictures of a record, beside it.
+    """Make, or make again, the page of ``interventions.json``; as `write_study`."""
+    return write_study(
+        path,
+        title=lambda record: "The same recipes with transform {} and with {}".format(
+            *record["transforms"]
+        ),
+        plots=_plots,
+        above=lambda record: [_table(record)],
+        below=lambda record: [_reading(record)],
+    )
 
-    Args:
-        path: ``interventions.json``.
 
-    Returns:
-        The path of ``index.html``.
+def _plots(record: Record) -> list[Any]:
+    from unmask.report.intervention_plots import changes, curves  # noqa: PLC0415 - see write_study
 
-    Raises:
-        UserError: the record is not there or damaged.
-    """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        # Here, because matplotlib takes a while and this module is imported by the command line.
-        from unmask.report import intervention_plots as plots  # noqa: PLC0415
-        from unmask.report import style  # noqa: PLC0415
-        from unmask.report.page import document, plot_section, text  # noqa: PLC0415
-
-        sections = []
-        with style.settings():
-            for plot in (plots.curves(record), plots.changes(record)):
-                write_whole(path.parent / f"{plot.name}.png", style.as_png(plot.figure))
-                svg = style.as_svg(plot.figure, plot.name, text(plot.title))
-                sections.append(plot_section(plot.title, plot.name, svg, plot.caption))
-        first, second = record["transforms"]
-        title = f"The same recipes with transform {first} and with {second}"
-        lead = "".join(f"<p>{text(line)}</p>" for line in record["conclusion"])
-        body = [f"<h1>{text(title)}</h1>", lead, _table(record), *sections, _reading(record)]
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, IndexError, StopIteration) as error:
-        raise UserError(f"{path} is damaged ({type(error).__name__}: {error})") from None
-    page = path.parent / "index.html"
-    write_whole(page, document(title, "\n".join(body)).encode("utf-8", "replace"))
-    return page
+    return [curves(record), changes(record)]
 
 
 def _table(record: Record) -> str:
     """Last bounds, differences and speed-ups of both comparisons, and what changes."""
-    from unmask.report.page import text  # noqa: PLC0415
-
     rows = []
     for key, setting in zip(("with", "without"), record["settings"], strict=True):
         for number, recipe in enumerate(setting["recipes"]):
@@ -84,8 +60,6 @@ def _table(record: Record) -> str:
 
 
 def _row(head: str, name: str, cells: list[str], *, first: bool) -> str:
-    from unmask.report.page import text  # noqa: PLC0415
-
     body = "".join(f"<td>{cell}</td>" for cell in cells)
     return (
         f'<tr{" class=first" if first else ""}>{head}<td class="text">{text(name)}</td>{body}</tr>'
@@ -114,8 +88,6 @@ def _times(value: Record) -> str:
 
 
 def _reading(record: Record) -> str:
-    from unmask.report.page import text  # noqa: PLC0415
-
     first, second = record["transforms"]
     base = record["settings"][0]["recipes"][0]["name"]
     seeds = len(record["seeds"])

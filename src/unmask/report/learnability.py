@@ -1,54 +1,30 @@
 """The page of ``unmask analyze learnability``, from its record alone."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from unmask.errors import UserError
-from unmask.files import write_whole
+from unmask.report.page import text
+from unmask.report.study import Record, write_study
 
 
 def write_learnability(path: Path) -> Path:
-    """Make, or make again, the page and pictures of a record, beside it.
-
-    Args:
-        path: ``learnability.json``.
-
-    Returns:
-        The path of ``index.html``.
-
-    Raises:
-        UserError: the record is not there or damaged.
-    """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        # Here, because matplotlib takes a while and this module is imported by the command line.
-        from unmask.report import learnability_plots as plots  # noqa: PLC0415
-        from unmask.report import style  # noqa: PLC0415
-        from unmask.report.page import document, plot_section, text  # noqa: PLC0415
-
-        sections = []
-        with style.settings():
-            for plot in plots.all_plots(record):
-                write_whole(path.parent / f"{plot.name}.png", style.as_png(plot.figure))
-                svg = style.as_svg(plot.figure, plot.name, text(plot.title))
-                sections.append(plot_section(plot.title, plot.name, svg, plot.caption))
-        title = f"What is left to learn at each mask rate: {record['comparison']}"
-        lead = "".join(f"<p>{text(line)}</p>" for line in record["conclusion"])
-        body = [f"<h1>{text(title)}</h1>", lead, _corpus(record), _table(record), *sections]
-        body.append(_how(record))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise UserError(f"{path} is damaged ({type(error).__name__}: {error})") from None
-    page = path.parent / "index.html"
-    write_whole(page, document(title, "\n".join(body)).encode("utf-8", "replace"))
-    return page
+    """Make, or make again, the page of ``learnability.json``; as `write_study`."""
+    return write_study(
+        path,
+        title=lambda record: f"What is left to learn at each mask rate: {record['comparison']}",
+        plots=_plots,
+        above=lambda record: [_corpus(record), _table(record)],
+        below=lambda record: [_how(record)],
+    )
 
 
-def _corpus(record: dict[str, Any]) -> str:
-    from unmask.report.page import text  # noqa: PLC0415
+def _plots(record: Record) -> list[Any]:
+    from unmask.report.learnability_plots import all_plots  # noqa: PLC0415 - see write_study
 
+    return list(all_plots(record))
+
+
+def _corpus(record: Record) -> str:
     facts = record["corpus"]
     if not facts.get("source"):
         return ""
@@ -56,29 +32,20 @@ def _corpus(record: dict[str, Any]) -> str:
     return f'<p class="faint">{text(said)}</p>'
 
 
-def _table(record: dict[str, Any]) -> str:
+def _table(record: Record) -> str:
     """The reducible error of each recipe at its last step, bin by bin."""
-    from unmask.report.page import text  # noqa: PLC0415
-
     curves = record["curves"]
     n = len(curves["t"])
     heads = "".join(f"<th>{k / n:g}&ndash;{(k + 1) / n:g}</th>" for k in range(n))
-    rows = [_row("lowest measured", "", curves["lowest_area"], curves["lowest"])]
+    rows = [_lowest(curves)]
     for recipe in curves["recipes"]:
         left = "".join(f"<td>{value:.3f}</td>" for value in recipe["reducible"][-1])
         rows.append(
             f'<tr class="first"><th class="name">{text(recipe["name"])}<small>step '
             f"{recipe['steps'][-1]:,}</small></th><td>{recipe['nelbo'][-1]:.3f}</td>"
-            f"<td>{recipe['reducible_area'][-1]:.3f}</td>{left}</tr>"
+            f"<td>{recipe['learnable'][-1]:.3f}</td><td>{recipe['reducible_area'][-1]:.3f}</td>"
+            f"{left}</tr>"
         )
-    causal = "".join(
-        f"<p>The exact likelihood of {text(twin['name'])} reaches {twin['nelbo']:.3f} nats per "
-        "token. A perfect denoiser's c(t) has the entropy of the text as its area, so this "
-        f"{'bounds the area of the irreducible part lower' if lower else 'adds nothing'} "
-        f"{'than' if lower else 'to'} the lowest curve&#39;s {curves['lowest_area']:.3f}.</p>"
-        for twin in curves["causal"]
-        for lower in (twin["nelbo"] < curves["lowest_area"],)
-    )
     return (
         "<h2>Reducible error by mask rate</h2>\n"
         '<div class="scroll"><table id="reducible"><thead><tr><th class="name">recipe</th>'
@@ -86,23 +53,39 @@ def _table(record: dict[str, Any]) -> str:
         f"{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>\n"
         "<p>By mask rate: the mean cross-entropy per masked token (nats) above the lowest that any "
         "recipe, seed and step of this comparison had there. That lowest curve (first row) is an "
-        "upper bound on the irreducible part: a better model would lower it, so what is called "
-        f"learnable is so at least.</p>{causal}"
+        "upper bound on the irreducible part: a better model would lower it, so what lies above it "
+        f"is learnable at least.</p>{_twins(curves)}"
     )
 
 
-def _row(name: str, step: str, total: float, values: list[float]) -> str:
-    cells = "".join(f"<td>{value:.3f}</td>" for value in values)
+def _lowest(curves: Record) -> str:
+    """The row of the lowest curve."""
+    cells = "".join(f"<td>{value:.3f}</td>" for value in curves["lowest"])
     return (
-        f'<tr><th class="name">{name}<small>c(t)</small></th><td>{total:.3f}'
-        f"<small>its area</small></td><td></td>{cells}</tr>"
+        '<tr><th class="name">lowest c(t) measured</th><td></td><td></td>'
+        f"<td>{curves['lowest_area']:.3f}<small>its own area</small></td>{cells}</tr>"
     )
 
 
-def _how(record: dict[str, Any]) -> str:
-    """Which checkpoints, how much was measured, and where."""
-    from unmask.report.page import text  # noqa: PLC0415
+def _twins(curves: Record) -> str:
+    """What the autoregressive twins say about the irreducible part."""
+    said = ""
+    for twin in curves["causal"]:
+        said += (
+            f"<p>{text(twin['name'])} has an exact likelihood of {twin['nelbo']:.3f} nats per "
+            "token. A perfect denoiser's c(t) has the entropy of the text as its area, whatever "
+            "the order, so this too is an upper bound on the irreducible area, "
+        )
+        if twin["nelbo"] < curves["lowest_area"]:
+            said += f"and a lower one than the lowest curve's {curves['lowest_area']:.3f}: "
+            said += "what a recipe has above it is learnable, though it says not at which t.</p>"
+        else:
+            said += f"but no lower than the lowest curve's {curves['lowest_area']:.3f}.</p>"
+    return said
 
+
+def _how(record: Record) -> str:
+    """Which checkpoints, how much was measured, and where."""
     lines = [
         f"{c['recipe']}, seed {c['seed']}: checkpoints at {_steps(c['used'])}; kept were "
         f"{_steps(c['kept'])}."

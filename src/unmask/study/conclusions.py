@@ -9,19 +9,24 @@ def learnability_conclusion(record: dict[str, Any]) -> list[str]:
     """What is left to learn and where; where the gradient is clear and which rates teach most."""
     curves = record["curves"]
     recipe = max(curves["recipes"], key=lambda r: r["reducible_area"][-1])
-    return [_left(recipe, len(curves["lowest"])), _teachers(record, recipe["name"])]
+    return [_left(recipe, curves), _teachers(record, recipe["name"])]
 
 
-def _left(recipe: dict[str, Any], n: int) -> str:
+def _left(recipe: dict[str, Any], curves: dict[str, Any]) -> str:
+    n = len(curves["lowest"])
     parts = recipe["reducible_share"][-1]
     head = f"{recipe['name']} at step {recipe['steps'][-1]:,} has {recipe['nelbo'][-1]:.3f} nats"
+    head += f" per token, of which at least {recipe['learnable'][-1]:.3f} are learnable"
+    twins = [t for t in curves["causal"] if t["nelbo"] < curves["lowest_area"]]
+    if twins:
+        twin = min(twins, key=lambda t: float(t["nelbo"]))
+        head += f" ({twin['name']} has {twin['nelbo']:.3f})"
     if parts is None:
-        return f"{head} per token; nothing measured here was lower at any mask rate."
+        return f"{head}; no recipe that masks was lower at any mask rate."
     first, last = heaviest_range(parts, 0.5)
     return (
-        f"{head} per token, of which at least {recipe['reducible_area'][-1]:.3f} are learnable; "
-        f"{sum(parts[first : last + 1]):.0%} of these sit at t in [{first / n:g}, "
-        f"{(last + 1) / n:g}]."
+        f"{head}; of the {recipe['reducible_area'][-1]:.3f} above the lowest c(t) measured, "
+        f"{sum(parts[first : last + 1]):.0%} sit at t in [{first / n:g}, {(last + 1) / n:g}]."
     )
 
 

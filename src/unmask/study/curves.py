@@ -12,7 +12,10 @@ def curves_record(comparison: Comparison) -> dict[str, Any]:
     """c(t), its reducible part and where that sits, by step and recipe (means over seeds).
 
     The lowest curve is the least value of each bin over every recipe, seed and step. They are all
-    measured on the same blocks and masks, so the evaluation's noise is common to them.
+    measured on the same blocks and masks, so the evaluation's noise is common to them. A perfect
+    denoiser's c(t) has the text's entropy as its area (the chain rule in every order), so the exact
+    likelihood of an autoregressive twin bounds the irreducible area too: ``learnable`` is what a
+    recipe has above the lower of the two, in nats per token.
 
     Raises:
         UserError: no finished run has a whole curve.
@@ -36,36 +39,39 @@ def curves_record(comparison: Comparison) -> dict[str, Any]:
         _, name, seed, step = next(m for m in measured if m[0][bin] == least)
         sources.append({"recipe": name, "seed": seed, "step": step})
     n = len(lowest)
+    twins = [arm for arm in comparison.arms if arm.causal and arm.done]
+    likelihood = min(map(_least_bound, twins), default=math.inf)
     return {
         "t": [(k + 0.5) / n for k in range(n)],
         "lowest": lowest,
         "lowest_from": sources,
         "lowest_area": area(lowest),
-        "recipes": [_of_arm(arm, lowest) for arm in arms],
+        "recipes": [_of_arm(arm, lowest, likelihood) for arm in arms],
         "causal": [
-            {"name": arm.name, "index": arm.index, "nelbo": _least_bound(arm)}
-            for arm in comparison.arms
-            if arm.causal and arm.done
+            {"name": arm.name, "index": arm.index, "nelbo": _least_bound(arm)} for arm in twins
         ],
     }
 
 
-def _of_arm(arm: Arm, lowest: list[float]) -> dict[str, Any]:
+def _of_arm(arm: Arm, lowest: list[float], likelihood: float) -> dict[str, Any]:
     """One recipe at the steps where every finished seed has a whole curve."""
     by_step = [{r["step"]: r for r in run.evals if _whole(r)} for run in arm.done]
     steps = sorted(set.intersection(*(set(records) for records in by_step)))
     curves = [_mean([records[step]["c_t"] for records in by_step]) for step in steps]
     left = [reducible(curve, lowest) for curve in curves]
+    nelbo = [_mean([[records[step]["nelbo"]] for records in by_step])[0] for step in steps]
+    areas = [area(curve) for curve in left]
     return {
         "name": arm.name,
         "index": arm.index,
         "seeds": [run.seed for run in arm.done],
         "steps": steps,
-        "nelbo": [_mean([[records[step]["nelbo"]] for records in by_step])[0] for step in steps],
+        "nelbo": nelbo,
         "c_t": curves,
         "nelbo_share": [shares(curve) for curve in curves],
         "reducible": left,
-        "reducible_area": [area(curve) for curve in left],
+        "reducible_area": areas,
+        "learnable": [max(a, b - likelihood) for a, b in zip(areas, nelbo, strict=True)],
         "reducible_share": [shares(curve) for curve in left],
     }
 
