@@ -155,7 +155,8 @@ def test_the_conclusion_names_the_rates() -> None:
             "recipes": [
                 {
                     "name": "standard", "steps": [0, 1500], "nelbo": [5.0, 2.75],
-                    "learnable": [2.75, 0.5], "reducible_area": [2.0, 0.25], "reducible_share": [None, [0.1, 0.2, 0.6, 0.1]],
+                    "learnable": [2.75, 0.5], "reducible_area": [2.0, 0.25],
+                    "reducible_share": [None, [0.1, 0.2, 0.6, 0.1]],
                 }
             ],
         },
