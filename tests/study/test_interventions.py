@@ -108,7 +108,7 @@ def test_the_conclusion_says_what_is_found(
     for said in words:
         assert said in " ".join(lines)
     assert ("too little" in lines[1]) == (base == 2.9)
-    assert "2.00 times as soon with none, never with permute-positions" in lines[1]
+    assert "2.00 times as soon with none, not within its run with permute-positions" in lines[1]
 
 
 def test_the_experiment_runs_twice_and_uses_its_runs_again(

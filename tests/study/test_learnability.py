@@ -145,7 +145,7 @@ def test_checkpoints_are_spread_and_end_with_the_last() -> None:
 
 
 def test_the_conclusion_names_the_rates() -> None:
-    snr = {"all": {"snr": [0.1, None, 0.3, 0.2]}}
+    snr = {"all": {"snr": [0.1, None, 0.3, 0.4], "snr_stderr": [0.01, None, 0.05, 0.3]}}
     edges = [[0, 0.25], [0.25, 0.5], [0.5, 0.75], [0.75, 1]]
     record = {
         "curves": {
@@ -176,7 +176,10 @@ def test_the_conclusion_names_the_rates() -> None:
     assert "step 1,500" in first and "at least 0.500" in first and "60%" in first
     assert "(ar has 2.250)" in first and "of the 0.250 above the lowest" in first
     assert "[0.5, 0.75]" in first
-    assert "clearest at t in [0.5, 0.75]" in second and "most at t in [0.25, 0.5]" in second
+    assert (
+        "clearest at t in [0.5, 0.75] (signal-to-noise 0.300 ± 0.050)" in second
+        and "most at t in [0.25, 0.5]" in second
+    )
     assert "-0.0200" in second and "-0.0150" in second
 
 

@@ -25,7 +25,9 @@ def _matrix(entry: Record, number: int, budget: Record) -> Plot:
     rows, columns = change.shape
     drawing = figure(max(2.9, 1.2 + 0.28 * rows))
     axes, side = drawing.subplots(1, 2, width_ratios=[3.1, 1])
-    most = float(np.abs(change).max()) or 1.0
+    # What a few steps forget can be many times what they learn, which would then be all one shade.
+    learnt = max(-float(change.min()), 0.0)
+    most = min(float(np.abs(change).max()), 2 * learnt or float("inf")) or 1.0
     image = axes.pcolormesh(
         np.linspace(0, 1, columns + 1), np.arange(rows + 1), change, cmap="PuOr_r",
         vmin=-most, vmax=most, edgecolors="white", linewidth=0.5,
@@ -47,7 +49,8 @@ def _matrix(entry: Record, number: int, budget: Record) -> Plot:
     axes.set_ylabel("t of the steps")
     axes.set_xlabel("mask rate t at which c(t) is measured")
     axes.set_title(fold(f"{entry['recipe']}, from step {entry['step']:,}", 60))
-    bar = drawing.colorbar(image, ax=axes, pad=0.015, aspect=32)
+    beyond = "max" if change.max() > most else "neither"
+    bar = drawing.colorbar(image, ax=axes, pad=0.015, aspect=32, extend=beyond)
     bar.set_label("change of c(t) (millinats)", fontsize=8)
     bar.outline.set_visible(False)
     nelbo = 1000 * np.array(entry["nelbo_change"])
@@ -65,7 +68,8 @@ def _matrix(entry: Record, number: int, budget: Record) -> Plot:
         "optimiser state with t in one bin alone, or uniform in (0, 1): the change of c(t) in "
         f"every bin (nats per masked token / 1000), mean of {budget['restarts']} restarts with "
         "other training blocks and masks. "
-        "Negative (purple): learnt. In brackets: within two standard errors over the restarts. "
+        "Negative (purple): learnt; the scale ends at twice the most that is. In brackets: "
+        "within two standard errors over the restarts. "
         "Right: the change of the NELBO, with one standard error. Before and after are measured on "
         "the same validation blocks and masks."
     )

@@ -36,12 +36,17 @@ def _teachers(record: dict[str, Any], preferred: str) -> str:
     name = preferred if preferred in names else names[-1]
     transfer = [t for t in record["transfer"] if t["recipe"] == name][-1]
     gradient = [g for g in record["gradients"] if g["recipe"] == name][-1]
-    snr = gradient["weights"]["flat"]["all"]["snr"]
-    known = [bin for bin, value in enumerate(snr) if value is not None]
+    signal = gradient["weights"]["flat"]["all"]
+    pairs = zip(signal["snr"], signal["snr_stderr"], strict=True)
+    # The lower end of each, so that no bin is named for its noise.
+    ends = {bin: a - b for bin, (a, b) in enumerate(pairs) if a is not None and b is not None}
     clear = ""
-    if known:
-        best = max(known, key=lambda bin: float(snr[bin]))
-        clear = f"its gradient is clearest at t in {_range(gradient['bins'][best])}; "
+    if ends:
+        best = max(ends, key=lambda bin: float(ends[bin]))
+        clear = (
+            f"the gradient is clearest at t in {_range(gradient['bins'][best])} (signal-to-noise "
+            f"{signal['snr'][best]:.3f} ± {signal['snr_stderr'][best]:.3f}); "
+        )
     *rows, uniform = transfer["nelbo_change"]
     *errors, uniform_error = transfer["nelbo_change_stderr"]
     row = min(range(len(rows)), key=lambda i: float(rows[i]))
@@ -105,4 +110,4 @@ def _signed(value: dict[str, Any]) -> str:
 
 
 def _times(ratio: dict[str, Any]) -> str:
-    return "never" if ratio["mean"] is None else f"{ratio['mean']:.2f} times"
+    return "not within its run" if ratio["mean"] is None else f"{ratio['mean']:.2f} times"
