@@ -7,11 +7,12 @@ set -eu
 corpus=${1:?usage: benchmarks/sweeps.sh CORPUS_FOLDER RUN_FOLDER}
 runs=${2:?usage: benchmarks/sweeps.sh CORPUS_FOLDER RUN_FOLDER}
 
-compare() { # NAME TOKENIZER STEPS EVERY RECIPES
+compare() { # NAME TOKENIZER STEPS EVERY RECIPES RATE WARMUP
   .venv/bin/unmask compare --preset nano --run "$runs/$1" --recipes "$5" --seeds 1 --jobs 2 \
     --corpus.source "$corpus/classics.train.jsonl.xz" \
     --corpus.valid-source "$corpus/classics.valid.jsonl.xz" --corpus.tokenizer "$2" \
-    --train.steps "$3" --validation.every "$4" --train.compile --train.precision bf16
+    --train.steps "$3" --validation.every "$4" --train.compile --train.precision bf16 \
+    --train.learning-rate "$6" --train.warmup-steps "$7"
 }
 
 bells() { # MEAN:STD ... -> arms
@@ -23,12 +24,12 @@ adamw=train.optimizer=adamw
 rate=train.learning_rate
 
 compare sweep-bpe bpe:8192 600 60 "standard,flat,bell$(bells 0.4:0.2 0.3:0.2 0.6:0.2 \
-  0.4:0.1 0.5:0.1 0.4:0.3 0.5:0.3 0.3:0.1 0.5:0.05 0.6:0.1)"
+  0.4:0.1 0.5:0.1 0.4:0.3 0.5:0.3 0.3:0.1 0.5:0.05 0.6:0.1)" 2e-3 100
 compare sweep-bytes bytes 1000 100 "standard,flat,bell$(bells 0.4:0.2 0.3:0.2 0.2:0.2 \
-  0.3:0.1 0.4:0.1 0.5:0.1 0.2:0.1 0.3:0.3 0.5:0.05 0.6:0.1)"
+  0.3:0.1 0.4:0.1 0.5:0.1 0.2:0.1 0.3:0.3 0.5:0.05 0.6:0.1)" 2e-3 100
 compare rate-bpe bpe:8192 500 50 "standard+$adamw,standard+$adamw+$rate=1e-3,\
 standard+$adamw+$rate=4e-3,$narrow,$narrow+$rate=1e-3,$narrow+$rate=4e-3,\
-standard+$adamw+$rate=8e-3,$narrow+$adamw+$rate=4e-3,standard+$rate=4e-3,$narrow+$rate=8e-3"
+standard+$adamw+$rate=8e-3,$narrow+$adamw+$rate=4e-3,standard+$rate=4e-3,$narrow+$rate=8e-3" 2e-3 100
 compare parts-bpe bpe:8192 500 50 "standard,standard:stratified=false,flat,flat:stratified=false,\
-bell,bell:stratified=false,bell:weight=1/t,bell:weight=1/t,stratified=false"
-compare count-bpe bpe:8192 600 60 "fast,fast:masking=fixed-count"
+bell,bell:stratified=false,bell:weight=1/t,bell:weight=1/t,stratified=false" 2e-3 100
+compare count-bpe bpe:8192 600 60 "fast,fast:masking=fixed-count" 2e-3 100

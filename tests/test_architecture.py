@@ -24,6 +24,7 @@ LOWEST_FIRST = [
     ["config"],
     ["run"],
     ["sample"],
+    ["suite"],
     ["compare"],
     ["study"],
     ["cli"],

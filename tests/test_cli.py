@@ -168,10 +168,25 @@ def test_an_existing_folder_needs_resume(unmask: Call, small: list[str], tmp_pat
 def test_bad_requests_for_samples(unmask: Call, small: list[str], tmp_path: Path) -> None:
     run = tmp_path / "a"
     assert unmask("train", "--run", run, *small, "--train.steps", 1)[0] == 0
+    empty = tmp_path / "empty.txt"
+    empty.write_text(" \n")
     for options, said in (
         (["--num", "0"], "--num"),
         (["--steps", "0"], "--steps"),
         (["--length", "33"], "between 1 and 32"),
+        (["--top-p", "0"], "(0, 1]"),
+        (["--top-p", "1.5"], "(0, 1]"),
+        (["--top-k", "-1"], "top-k"),
+        (["--temperature", "-1"], "temperature"),
+        (["--sampler", "gibbs"], "valid: ancestral"),
+        (["--block-length", "0"], "--block-length"),
+        (["--prompt", "x" * 30], "more than the run's block size"),
+        (["--infill", "nothing hidden"], "[MASK*12]"),
+        (["--infill", "a[MASK*0]"], "[MASK*0]"),
+        (["--infill", "a[MASK*40]"], "block size"),
+        (["--infill-file", tmp_path / "none.txt"], "none.txt"),
+        (["--infill-file", empty], "is empty"),
+        (["--infill", "a[MASK]", "--prompt", "b"], "give one"),
         (["--checkpoint", "7"], "among 1"),
         (["--device", "tpu"], "valid: auto, cpu"),
     ):

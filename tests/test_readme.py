@@ -55,7 +55,7 @@ def test_the_commands_are_understood(line: str, monkeypatch: pytest.MonkeyPatch)
     def reached(*_: object, **__: object) -> None:
         raise Reached
 
-    work = ("train_run", "compare", "open_run", "write_report", "load_config")
+    work = ("train_run", "compare", "open_run", "open_subject", "write_report", "load_config")
     work += ("learnability", "interventions")
     for module in pkgutil.walk_packages(cli.__path__, "unmask.cli."):
         for name in work:

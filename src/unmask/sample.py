@@ -1,16 +1,57 @@
-"""Text from a trained run."""
+"""Text from a trained run: from nothing, after a prompt, or in the gaps of a text."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from unmask.diffusion.sampler import ancestral, left_to_right
-from unmask.errors import UserError
+from unmask.diffusion.decoding import Decoding
+from unmask.diffusion.sampler import SAMPLERS, generate, left_to_right
+from unmask.errors import UserError, unknown
 from unmask.run import Run
 
+OnStep = Callable[[Tensor], None]
 
-@torch.no_grad()
+_GAP = re.compile(r"\[MASK(?:\*(\d+))?\]")
+
+
+@dataclass(frozen=True)
+class SamplerOptions:
+    """How texts are drawn.
+
+    Attributes:
+        sampler: a name in `unmask.diffusion.sampler.SAMPLERS`.
+        steps: denoising steps (`first-hitting` and a causal run always take one a token).
+        temperature, top_k, top_p: as in `unmask.diffusion.decoding.Decoding`.
+        block_length: fill so many tokens at a time, from left to right; None: all together.
+
+    Raises:
+        UserError: a name or number that is not valid.
+    """
+
+    sampler: str = "ancestral"
+    steps: int = 64
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    block_length: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise unknown("sampler", self.sampler, SAMPLERS)
+        for name, value in (("steps", self.steps), ("block-length", self.block_length)):
+            if value is not None and value < 1:
+                raise UserError(f"--{name} must be at least 1, not {value}")
+        _ = self.decoding
+
+    @property
+    def decoding(self) -> Decoding:
+        """How a single token is drawn."""
+        return Decoding(self.temperature, self.top_k, self.top_p)
+
+
 def sample(
     run: Run,
     *,
@@ -18,47 +59,174 @@ def sample(
     length: int = 128,
     steps: int = 64,
     seed: int = 0,
-    on_step: Callable[[Tensor], None] = lambda x: None,
+    on_step: OnStep = lambda x: None,
+    sampler: str = "ancestral",
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    block_length: int | None = None,
 ) -> list[str]:
-    """Draw texts: ancestral sampling for a denoiser, token by token for its causal twin.
+    """Draw texts from nothing.
 
     Args:
         run: an opened run.
         num: how many texts.
         length: tokens each, at most the block size the run was trained on.
-        steps: denoising steps (a causal model always takes one a token).
-        seed: the texts are a function of (weights, seed, num, length, steps).
+        seed: the texts are a function of (weights, seed, num, length, and the options).
         on_step: called with the (num, length) tokens after each step.
+        steps, sampler, temperature, top_k, top_p, block_length: as in `SamplerOptions`.
 
     Raises:
         UserError: a number out of range.
     """
+    options = SamplerOptions(sampler, steps, temperature, top_k, top_p, block_length)
+    _at_least_one("num", num)
     block_size = run.config.corpus.block_size
-    for name, value, largest in (
-        ("num", num, None),
-        ("length", length, block_size),
-        ("steps", steps, None),
-    ):
-        if value < 1 or (largest is not None and value > largest):
-            limit = f"between 1 and {largest} (the run's block size)" if largest else "at least 1"
-            raise UserError(f"--{name} must be {limit}, not {value}")
+    if not 1 <= length <= block_size:
+        raise UserError(
+            f"--length must be between 1 and {block_size} (the run's block size), not {length}"
+        )
+    rows = [[run.tokenizer.mask_id] * length for _ in range(num)]
+    return [_text(row, run) for row in fill(run, rows, options, seed=seed, on_step=on_step)]
+
+
+def complete(
+    run: Run,
+    prompts: Sequence[str],
+    *,
+    new_tokens: int,
+    options: SamplerOptions,
+    seed: int = 0,
+    on_step: OnStep = lambda x: None,
+) -> list[str]:
+    """Draw what follows each of several prompts; a run of any recipe.
+
+    Returns:
+        The continuations alone, of ``new_tokens`` tokens each.
+
+    Raises:
+        UserError: a number out of range, or a prompt that with its continuation is longer than the
+            run's block size.
+    """
+    _at_least_one("length", new_tokens)
+    encoded = [ids.tolist() for ids in run.tokenizer.encode(list(prompts))]
+    rows = [ids + [run.tokenizer.mask_id] * new_tokens for ids in encoded]
+    filled = fill(run, rows, options, seed=seed, on_step=on_step)
+    return [_text(row[len(ids) :], run) for row, ids in zip(filled, encoded, strict=True)]
+
+
+def infill(
+    run: Run,
+    template: str,
+    *,
+    num: int,
+    options: SamplerOptions,
+    seed: int = 0,
+    on_step: OnStep = lambda x: None,
+) -> list[str]:
+    """Draw what fits into the gaps of a text, given all that stands around them.
+
+    Args:
+        template: text with gaps: ``[MASK*12]`` for 12 tokens, ``[MASK]`` for one.
+        num: how many whole texts.
+
+    Raises:
+        UserError: no gap, an empty one, a causal run, or a text longer than the block size.
+    """
+    _at_least_one("num", num)
+    if run.model.causal:
+        raise UserError("infilling needs a bidirectional model: this run is autoregressive")
+    row = gaps(template, run)
+    filled = fill(run, [row] * num, options, seed=seed, on_step=on_step)
+    return [run.tokenizer.decode(ids) for ids in filled]
+
+
+def gaps(template: str, run: Run) -> list[int]:
+    """Token ids of a text whose gaps are mask tokens.
+
+    Raises:
+        UserError: there is no gap, or one of no tokens.
+    """
+    *pieces, last = _GAP.split(template)
+    if not pieces:
+        raise UserError(
+            "nothing to fill in: write [MASK*12] for a gap of 12 tokens, or [MASK] for one"
+        )
+    texts, sizes = [*pieces[::2], last], [int(size or 1) for size in pieces[1::2]]
+    if 0 in sizes:
+        raise UserError("[MASK*0] is a gap of no tokens; valid: [MASK*1] and more")
+    encoded = [ids.tolist() for ids in run.tokenizer.encode(texts)]
+    row: list[int] = encoded[0]
+    for size, ids in zip(sizes, encoded[1:], strict=True):
+        row = row + [run.tokenizer.mask_id] * size + ids
+    return row
+
+
+@torch.no_grad()
+def fill(
+    run: Run,
+    rows: Sequence[list[int]],
+    options: SamplerOptions,
+    *,
+    seed: int,
+    on_step: OnStep = lambda x: None,
+) -> list[list[int]]:
+    """Fill the mask tokens of rows of any lengths.
+
+    Raises:
+        UserError: a row longer than the run's block size, or an option that a causal run has no
+            use for.
+    """
+    block_size = run.config.corpus.block_size
+    longest = max(map(len, rows))
+    if longest > block_size:
+        raise UserError(
+            f"{longest} tokens, prompt and new ones together, are more than the run's block size, "
+            f"{block_size}: a shorter prompt, or a smaller --length"
+        )
     model, mask_id = run.model, run.tokenizer.mask_id
+    lengths = torch.tensor([len(row) for row in rows])
+    padded = [row + [run.tokenizer.separator_id] * (longest - len(row)) for row in rows]
+    device = model.embedding.weight.device
+    x = torch.tensor(padded, device=device)
+    even = bool((lengths == longest).all())
+    valid = None if even else (torch.arange(longest) < lengths[:, None]).to(device)
 
     def denoise(x: Tensor, where: Tensor) -> Tensor:
-        logits: Tensor = model.head(model(x)[where])
+        # a causal prefix may be shorter than the rows; its padding is never asked for
+        logits: Tensor = model.head(model(x, None if model.causal else valid)[where])
         return logits
 
-    x = torch.full((num, length), mask_id, device=model.embedding.weight.device)
     if model.causal:
-        x = left_to_right(denoise, x, mask_id, seed, on_step)
+        if options.sampler != "ancestral" or options.block_length is not None:
+            raise UserError(
+                "this run is autoregressive and sampled left to right: of the options only "
+                "temperature, top-k and top-p apply"
+            )
+        x = left_to_right(denoise, x, mask_id, seed, options.decoding, on_step)
     else:
-        x = ancestral(denoise, x, mask_id, steps, seed, on_step)
-    return [run.tokenizer.decode(_document(row, run)) for row in x.tolist()]
+        x = generate(
+            options.sampler,
+            denoise,
+            x,
+            mask_id,
+            steps=options.steps,
+            seed=seed,
+            decoding=options.decoding,
+            block_length=options.block_length,
+            on_step=on_step,
+        )
+    return [row[:n] for row, n in zip(x.tolist(), lengths.tolist(), strict=True)]
 
 
-def _document(row: list[int], run: Run) -> list[int]:
+def _at_least_one(name: str, value: int) -> None:
+    if value < 1:
+        raise UserError(f"--{name} must be at least 1, not {value}")
+
+
+def _text(row: list[int], run: Run) -> str:
     """A run on padded blocks learnt one document a block: what follows its end means nothing."""
     separator = run.tokenizer.separator_id
     if run.config.corpus.packing == "pad" and separator in row:
-        return row[: row.index(separator)]
-    return row
+        row = row[: row.index(separator)]
+    return run.tokenizer.decode(row)

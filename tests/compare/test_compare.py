@@ -121,12 +121,56 @@ def test_killed_half_way_and_repeated(small: list[str], unmask: Call, tmp_path: 
         assert [r["step"] for r in evals(folder / arm / "seed-0")] == list(range(0, steps + 1, 50))
 
 
+def test_checkpoints_are_evaluated_afterwards_and_once(
+    unmask: Call, tiny: list[str], tmp_path: Path, corpus: Path, judge_folder: Path
+) -> None:
+    folder, other = tmp_path / "cmp", tmp_path / "other.txt"
+    other.write_text("the big cat saw a dog far on one mat. " * 30)
+    options = [*tiny, "--train.keep", 9, "--train.save-every", 10, "--recipes", "standard,bell,ar"]
+    options += ["--evaluate", "--quality.corpora", other, "--quality.budget", 1000]
+    options += ["--quality.num", 3, "--quality.steps", 4]
+    status, text = unmask("compare", "--run", folder, *options, "--jobs", 2)
+    assert status == 0, text
+    files = {arm: folder / arm / "seed-0" / "quality.jsonl" for arm in ("standard", "bell", "ar")}
+
+    def found(arm: str) -> list[tuple[int, str]]:
+        records = [json.loads(line) for line in files[arm].read_text().splitlines()]
+        return [(r["step"], r["kind"]) for r in records]
+
+    for arm in files:
+        assert found(arm) == [(10, "corpus"), (20, "corpus")]
+    before = {arm: json.loads(path.read_text().splitlines()[0]) for arm, path in files.items()}
+    assert before["bell"]["corpus"] == "other.txt" and before["bell"]["nelbo"] > 0
+    status, text = unmask(
+        "compare", "--run", folder, *options, "--quality.judge", judge_folder, "--jobs", 2
+    )
+    assert status == 0, text
+    for arm, path in files.items():
+        assert found(arm) == [
+            (10, "corpus"),
+            (10, "generative"),
+            (20, "corpus"),
+            (20, "generative"),
+        ]
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        assert records[0] == before[arm]  # not measured again
+        assert records[1]["ppl"] > 1 and records[1]["entropy"] > 0 and records[1]["text_ppl"] > 1
+    assert (folder / "report/generated.png").is_file()
+    assert (folder / "report/other_texts.png").is_file()
+    page = (folder / "report/index.html").read_text()
+    assert "other.txt" in page and str(judge_folder) in page
+
+
 def test_bad_comparisons(unmask: Call, tiny: list[str], tmp_path: Path) -> None:
     for options, said in (
         (["--recipes", "bell"], "at least two"),
         (["--recipes", "bell,bell+corpus.block_size=16"], "corpus.block_size"),
         (["--seeds", "0"], "--seeds"),
         (["--jobs", "-1"], "--jobs"),
+        (["--evaluate"], "--quality.corpora"),
+        (["--evaluate", "--quality.corpora", "nowhere.txt"], "nowhere.txt"),
+        (["--evaluate", "--quality.judge", "x", "--quality.num", "1"], "--quality.num"),
+        (["--evaluate", "--quality.judge", "x/y.gguf"], "cannot load judge"),
         (["--corpus.source", "nowhere"], "nowhere"),
     ):
         status, text = unmask("compare", "--run", tmp_path / "c", *tiny, *options)

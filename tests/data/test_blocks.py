@@ -56,6 +56,22 @@ def packed(texts, block_size, packing, tokenizer=None) -> Blocks:
         )
 
 
+class TestCover:
+    @seeded
+    @given(documents, sizes)
+    def test_every_token_is_in_one_block(self, texts, block_size):
+        blocks = packed(texts, block_size, "cover")
+        x, valid = blocks.batch(torch.arange(len(blocks)))
+        kept = x.flatten() if valid is None else x[valid]
+        stream = [i for text in texts for i in [*text.encode(), SEPARATOR]]
+        assert kept.tolist() == stream
+        assert len(blocks) == -(-len(stream) // block_size)
+        lengths = blocks.lengths_of(torch.arange(len(blocks)))
+        assert (lengths[:-1] == block_size).all() and int(lengths.sum()) == blocks.n_tokens
+        counts = blocks.token_counts(torch.arange(len(blocks)))
+        assert counts.tolist() == np.bincount(stream).tolist()
+
+
 class TestWrap:
     @seeded
     @given(documents, sizes)

@@ -9,8 +9,10 @@ from enumeration import all_masks, all_sequences, cross_entropies, nelbo_weights
 
 from unmask.data import Blocks
 from unmask.diffusion.bound import nelbo_from_draws
-from unmask.diffusion.estimators import ESTIMATORS
+from unmask.diffusion.estimators import CONTROL, ESTIMATORS, find_estimator
+from unmask.errors import UserError
 from unmask.evaluate import ValidationConfig, validate
+from unmask.evaluate.validation import _surplus
 
 V, L = 3, 5
 MASK = V
@@ -124,3 +126,64 @@ def test_counts_of_bernoulli_masks_make_the_curve():
     rate = torch.tensor([[0.55, 0.52]], dtype=torch.float64)
     bound = nelbo_from_draws(ce, 1 / (2 * rate), masked, rate, torch.tensor([6]))
     assert bound.c_t[5] == pytest.approx(7 / 4)
+
+
+@pytest.mark.parametrize("length", [1, 3, L])
+def test_the_control_variate_has_no_expectation(length):
+    """Over all masks of a size, which are equally likely, whatever the surprisal."""
+    surprisal = torch.rand(L, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 5
+    surprisal[length:] = torch.inf  # the padding's
+    masks = all_masks(L)
+    masks = masks[~masks[:, length:].any(dim=1)]
+    valid = (torch.arange(L) < length).expand(len(masks), -1)
+    surplus = _surplus(surprisal.expand(len(masks), -1), masks, valid)
+    for size in range(1, length + 1):
+        of_size = surplus[masks.sum(dim=1) == size]
+        assert float(of_size.mean()) == pytest.approx(0, abs=1e-12)
+        assert size == length or float(of_size.abs().max()) > 0.1
+
+
+class Unigram:
+    """A denoiser that ignores its input: every cross-entropy is the token's surprisal."""
+
+    causal = False
+
+    def __init__(self, shares):
+        self.head = torch.nn.Linear(1, len(shares))
+        self.head.weight.data.zero_()
+        self.head.bias.data = shares.log()
+
+    def __call__(self, x, valid=None):
+        return torch.zeros(*x.shape, 1)
+
+
+def test_the_control_variate_takes_off_what_the_surprisal_explains():
+    """Where it explains everything, the standard deviation falls by the coefficient."""
+    generator = np.random.default_rng(0)
+    shares = torch.tensor([0.6, 0.3, 0.08, 0.02])
+    tokens = generator.choice(4, size=(200, 32), p=shares.numpy() / shares.numpy().sum())
+    blocks = Blocks(tokens.astype(np.uint16), None, n_tokens=0, n_bytes=0)
+    exact = torch.from_numpy(np.bincount(tokens.flatten()) / tokens.size)
+    spread = {}
+    for name in ("complementary", "controlled"):
+        config = ValidationConfig(blocks=200, draws=2)
+        found = validate(Unigram(exact), blocks, config, 4, estimator=name)
+        truth = -exact.log()[torch.from_numpy(tokens)].sum(dim=1)
+        spread[name] = float((found.block_nats - truth).std())
+    assert spread["controlled"] == pytest.approx((1 - CONTROL) * spread["complementary"], rel=1e-4)
+
+
+def test_pairs_are_stratified_without_meeting_twice():
+    """With one pair for each of the sizes' places, every size comes up once in either role."""
+    for length in (4, 5, 8):
+        u = torch.full((1, 2 * length), 0.5, dtype=torch.float64)
+        draws = ESTIMATORS["complementary"](torch.tensor([length]), u)
+        sizes = draws.size[0].view(-1, 2)
+        assert sorted(sizes[:, 0].tolist()) == list(range(1, length + 1))
+        folded = sizes.min(dim=1).values.tolist()
+        assert folded == sorted(folded)
+
+
+def test_an_unknown_estimator_is_told_with_the_valid_ones():
+    with pytest.raises(UserError, match="did you mean 'stratified'"):
+        find_estimator("stratifed")

@@ -1,20 +1,33 @@
 """Samplers against the joint distributions that exact conditionals define."""
 
 import math
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import pytest
 import torch
 from enumeration import all_sequences, conditionals, random_joint
 from scipy import stats
 
-from unmask.diffusion.sampler import ancestral, categorical, left_to_right
+from unmask.diffusion.decoding import Decoding
+from unmask.diffusion.sampler import (
+    SAMPLERS,
+    generate,
+    left_to_right,
+    margin,
+    negative_entropy,
+    probability,
+)
+from unmask.errors import UserError
+
+
+def ancestral(denoise, x, mask_id, steps, seed, on_step=lambda x: None):
+    return generate("ancestral", denoise, x, mask_id, steps=steps, seed=seed, on_step=on_step)
+
 
 V, L = 3, 3
 MASK = V
 JOINT = random_joint(V, L)
 TEXTS = all_sequences(V, L)
-LAST = 1 - 2.0**-53
 TABLE = conditionals(JOINT, all_sequences(V + 1, L), V, MASK).log()  # log 0 = -inf where visible
 
 
@@ -67,58 +80,6 @@ def uninformed(x, where):
 @pytest.fixture(autouse=True)
 def no_calls_yet():
     uninformed.calls = 0
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.3])
-def test_categorical_inverts_the_softmax(temperature):
-    """An even grid of u gives each token its share to within one draw."""
-    logits = 2 * torch.randn(1, 12, generator=torch.Generator().manual_seed(0)) / temperature
-    n = 40_000
-    u = (torch.arange(n) + 0.5).double() / n
-    counts = torch.bincount(categorical(logits.expand(n, -1), u), minlength=12).double()
-    expected = n * torch.softmax(logits.double(), dim=-1)[0]
-    assert (counts - expected).abs().max() <= 1.001
-
-
-def test_categorical_matches_the_softmax_by_chi_square():
-    logits = torch.randn(12, generator=torch.Generator().manual_seed(0))
-    u = torch.rand(40_000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    counts = torch.bincount(categorical(logits.expand(40_000, -1), u), minlength=12)
-    assert (
-        stats.chisquare(counts.numpy(), (40_000 * logits.double().softmax(0)).numpy()).pvalue > 1e-3
-    )
-
-
-@pytest.mark.parametrize("u", [0.0, 2.0**-53, 0.5, LAST])
-def test_categorical_never_draws_what_is_excluded(u):
-    """At both ends of u, with exclusions first, last and between, whatever the sum rounds to."""
-    logits = 5 * torch.randn(500, 37, generator=torch.Generator().manual_seed(0))
-    excluded = torch.rand(500, 37, generator=torch.Generator().manual_seed(1)) < 0.5
-    excluded[:, 0] = excluded[:, -1] = True
-    excluded[:, 18] = False
-    drawn = categorical(logits.masked_fill(excluded, -math.inf), torch.full((500,), u).double())
-    assert not excluded.gather(1, drawn[:, None]).any()
-
-
-def test_categorical_at_the_ends_draws_the_first_and_last_token():
-    ends = torch.tensor([0.0, LAST], dtype=torch.float64)
-    assert categorical(torch.zeros(2, 7), ends).tolist() == [0, 6]
-
-
-def test_categorical_keeps_tails_that_float32_loses():
-    """At temperature 1/30 a token of probability 1e-13 has its own sliver of u, exactly."""
-    logits = torch.tensor([[0.0, -1.0]]) * 30
-    p = 1 / (1 + math.exp(30))
-    u = torch.tensor([1 - 2 * p, 1 - 1.01 * p, 1 - 0.99 * p, 1 - 0.5 * p], dtype=torch.float64)
-    assert categorical(logits.expand(4, -1), u).tolist() == [0, 0, 1, 1]
-
-
-def test_categorical_switches_tokens_where_float64_says():
-    """The boundary between two tokens is exact to 1e-13; float32 would miss it by 1e-8."""
-    logits = torch.tensor([0.0, 0.3])
-    boundary = 1 / (1 + math.exp(float(logits[1])))
-    u = torch.tensor([boundary - 1e-13, boundary + 1e-13], dtype=torch.float64)
-    assert categorical(logits.expand(2, -1), u).tolist() == [0, 1]
 
 
 def test_one_step_draws_from_the_product_of_marginals():
@@ -175,12 +136,16 @@ def test_the_network_is_called_only_in_steps_that_reveal():
     assert uninformed.calls == revealing <= 12
 
 
-@pytest.mark.parametrize("sample", ["ancestral", "left_to_right"])
-class TestBothSamplers:
+@pytest.mark.parametrize(
+    "sample", [*SAMPLERS, *(f"{s} in blocks" for s in SAMPLERS), "left_to_right"]
+)
+class TestEverySampler:
     def draw(self, sample, x, seed):
-        if sample == "ancestral":
-            return ancestral(uninformed, x, MASK, 9, seed)
-        return left_to_right(uninformed, x.clone(), MASK, seed)
+        if sample == "left_to_right":
+            return left_to_right(uninformed, x.clone(), MASK, seed)
+        name, _, blocks = sample.partition(" ")
+        length = 5 if blocks else None
+        return generate(name, uninformed, x, MASK, steps=9, seed=seed, block_length=length)
 
     def test_a_row_does_not_depend_on_its_batch(self, sample):
         many = self.draw(sample, masks(8, 12), 0)
@@ -206,9 +171,10 @@ class TestBothSamplers:
         assert uninformed.calls == 0
 
 
-def test_ancestral_leaves_its_argument_alone():
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_sampler_leaves_its_argument_alone(sampler):
     x = masks(4, 12)
-    ancestral(uninformed, x, MASK, 9, 0)
+    generate(sampler, uninformed, x, MASK, steps=9, seed=0)
     assert (x == MASK).all()
 
 
@@ -216,3 +182,137 @@ def test_left_to_right_leaves_its_argument_alone():
     x = masks(4, 12)
     left_to_right(uninformed, x, MASK, 0)
     assert (x == MASK).all()
+
+
+def any_order():
+    """A random network, no perfect one: its any-order distribution, every order as likely.
+
+    The probability of a text is the mean over orders of the product of the predictions.
+    """
+    generator = torch.Generator().manual_seed(3)
+    table = torch.randn((V + 1) ** L, L, V, generator=generator, dtype=torch.float64) * 1.5
+    log_p = table.log_softmax(dim=-1)
+
+    def network(x, where):
+        never = torch.full((*x.shape, 1), -math.inf, dtype=torch.float64)
+        return torch.cat([table[number(x, V + 1)], never], dim=-1)[where]
+
+    orders = list(permutations(range(L)))
+    probability = torch.zeros(len(TEXTS), dtype=torch.float64)
+    for order in orders:
+        x, total = masks(len(TEXTS)), torch.zeros(len(TEXTS), dtype=torch.float64)
+        for place in order:
+            rows = torch.arange(len(TEXTS))
+            total += log_p[number(x, V + 1), place][rows, TEXTS[:, place]]
+            x[:, place] = TEXTS[:, place]
+        probability += total.exp() / len(orders)
+    return network, probability
+
+
+def test_first_hitting_is_exactly_the_any_order_distribution_of_any_network():
+    network, probability = any_order()
+    samples = generate("first-hitting", network, masks(30_000), MASK, steps=1, seed=0)
+    assert p_value(samples, probability) > 1e-3
+    one_step = generate("ancestral", network, masks(30_000), MASK, steps=1, seed=0)
+    assert p_value(one_step, probability) < 1e-10
+
+
+def test_ancestral_in_many_steps_is_the_any_order_distribution_too():
+    """Where a step reveals one token at most: those few texts in which two came together go."""
+    network, probability = any_order()
+    shown = [masks(10_000)]
+    samples = generate(
+        "ancestral", network, shown[0], MASK, steps=300, seed=0,
+        on_step=lambda x: shown.append(x.clone()),
+    )  # fmt: skip
+    revealed = torch.stack([(a != b).sum(dim=1) for a, b in pairwise(shown)])
+    alone = (revealed <= 1).all(dim=0)
+    assert alone.double().mean() > 0.98
+    assert p_value(samples[alone], probability) > 1e-3
+
+
+def test_first_hitting_reveals_one_token_of_each_row_at_a_time():
+    x = masks(40, 12)
+    x[:20, 3:] = 1  # rows with 3 tokens to fill
+    shown = [x]
+    generate("first-hitting", uninformed, x, MASK, steps=1, seed=0, on_step=shown.append)
+    assert len(shown) == 13 and uninformed.calls == 12
+    for step, (a, b) in enumerate(pairwise(shown)):
+        assert (a != b).sum(dim=1).tolist() == [int(step < 3)] * 20 + [1] * 20
+
+
+def peaked(x, where):
+    """Certain of position i to a degree that grows with i, and of token i modulo V."""
+    logits = torch.zeros(*x.shape, V + 1, dtype=torch.float64)
+    places = torch.arange(x.shape[1])
+    logits[:, places, places % V] = 1.0 + places.double()
+    logits[..., MASK] = -math.inf
+    return logits[where]
+
+
+@pytest.mark.parametrize("sampler", ["confidence", "margin", "entropy"])
+@pytest.mark.parametrize(("steps", "counts"), [(12, [1] * 12), (5, [2, 2, 3, 2, 3]), (1, [12])])
+def test_the_most_certain_come_first_and_each_step_reveals_its_share(sampler, steps, counts):
+    shown = [masks(3, 12)]
+    greedy = Decoding(temperature=0)
+    out = generate(
+        sampler, peaked, shown[0], MASK, steps=steps, seed=0, decoding=greedy, on_step=shown.append
+    )
+    assert torch.equal(out, (torch.arange(12) % V).expand(3, -1))
+    left = 12
+    for (a, b), count in zip(pairwise(shown), counts, strict=True):
+        assert (a != b).nonzero()[:, 1].view(3, -1).tolist() == [
+            list(range(left - count, left))
+        ] * 3
+        left -= count
+
+
+def test_certainties_are_what_they_are_called():
+    p = torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.35, 0.25], [0.0, 0.5, 0.5]], dtype=torch.float64)
+    drawn = torch.tensor([1, 0, 2])
+    assert probability(p.log(), drawn).exp().tolist() == pytest.approx([0.2, 0.4, 0.5])
+    assert margin(p.log(), drawn).tolist() == pytest.approx([0.5, 0.05, 0.0])
+    entropy = stats.entropy(p.numpy(), axis=1)
+    assert (-negative_entropy(p.log(), drawn)).tolist() == pytest.approx(entropy.tolist())
+
+
+def test_rows_with_different_numbers_of_masks_end_together():
+    x = masks(3, 12)
+    x[0, 2:], x[1, 7:] = 1, 1
+    shown = [x]
+    generate("confidence", peaked, x, MASK, steps=4, seed=0, on_step=shown.append)
+    assert len(shown) == 5
+    revealed = [(a != b).sum(dim=1).tolist() for a, b in pairwise(shown)]
+    assert revealed == [[0, 1, 3], [1, 2, 3], [0, 2, 3], [1, 2, 3]]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_blocks_are_filled_from_left_to_right(sampler):
+    """Blocks count the masked tokens: what is given does not fill them."""
+    x = masks(2, 12)
+    x[1, 1] = x[1, 4] = 2
+    shown = [x]
+    generate(sampler, uninformed, x, MASK, steps=6, seed=0, block_length=5, on_step=shown.append)
+    for out in shown:
+        for row, given in zip(out, x, strict=True):
+            filled = (row != MASK)[given == MASK]
+            blocks = [b.tolist() for b in filled.split(5)]
+            for earlier, later in pairwise(blocks):
+                assert all(earlier) or not any(later)
+    assert (shown[-1] != MASK).all()
+
+
+def test_blocks_of_one_are_left_to_right():
+    samples = generate("ancestral", denoise, masks(20_000), MASK, steps=1, seed=0, block_length=1)
+    assert p_value(samples, JOINT) > 1e-3
+
+
+def test_bad_requests():
+    for options, said in (
+        ({"sampler": "gibbs"}, "valid: ancestral"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"block_length": 0}, "block-length must be at least 1"),
+    ):
+        with pytest.raises(UserError, match=said):
+            asked = {"sampler": "ancestral", "steps": 3, **options}
+            generate(asked.pop("sampler"), uninformed, masks(1), MASK, seed=0, **asked)

@@ -54,6 +54,31 @@ def test_page_and_pictures(comparison: Make) -> None:
         assert picture[0, 0, :3].min() == 1  # on white
 
 
+def quality_of(run: Path, scale: float) -> None:
+    """What ``compare --evaluate`` leaves beside a run."""
+    lines: list[dict[str, Any]] = []
+    for step in (50, 100, 200):
+        for corpus in ("plays.txt", "news.txt", "code.jsonl"):
+            numbers = {"nelbo": 5.0, "stderr": 0.1, "ppl": 148.0, "bits_per_byte": scale / step}
+            lines.append({"step": step, "kind": "corpus", "corpus": corpus, **numbers})
+        numbers = {"ppl": 900 * scale / step, "entropy": 4 + step / 500, "judge": "JUDGE-1"}
+        numbers |= {"text_ppl": 30.0, "text_entropy": 4.6}
+        lines.append({"step": step, "kind": "generative", **numbers})
+    (run / "quality.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_what_was_measured_at_the_checkpoints_is_plotted(comparison: Make) -> None:
+    folder = comparison()
+    for scale, run in enumerate(sorted(folder.glob("*/seed-*")), 2):
+        quality_of(run, 50 * scale)
+    page = page_of(folder)
+    assert page.count("<svg ") == len(PLOTS) + 2
+    assert "JUDGE-1" in words(page) and "Zero-shot" in words(page)
+    for plot in ("other_texts", "generated"):
+        picture = imread(folder / "report" / f"{plot}.png")
+        assert picture[..., :3].std() > 0.02
+
+
 def test_page_tells_everything(comparison: Make) -> None:
     seen = words(page_of(comparison()))
     for told in ("standard", LONG, NASTY, "ar", "not reached", "2.00×", "1.80–2.20", "4.5678"):

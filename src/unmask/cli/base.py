@@ -1,7 +1,7 @@
 """What a command is, and what the options of ``train`` and ``compare`` are laid over."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,12 @@ class Command:
 
     run: Callable[[Sequence[str], Console], int]
     summary: str
+
+
+def list_commands(commands: Mapping[str, Command]) -> str:
+    """A line for each, for the help."""
+    width = max(map(len, commands)) + 2
+    return "\n".join(f"  {name:<{width}}{c.summary}" for name, c in commands.items())
 
 
 def base_config(arguments: Sequence[str]) -> Config:

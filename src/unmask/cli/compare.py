@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 
 from unmask.cli.base import DEFAULT_PRESET, PRESET_HELP, base_config
-from unmask.compare import Interrupted, compare, parse_arms, summary_table
+from unmask.compare import Interrupted, QualityOptions, compare, parse_arms, summary_table
 from unmask.config import Config
 from unmask.errors import UserError
 from unmask.report import write_report
@@ -34,6 +34,10 @@ class CompareArguments:
     """Seeds for each recipe; an interval needs at least two."""
     jobs: int = 0
     """Runs at once, the cores divided between them; 0: one for each two cores."""
+    evaluate: bool = False
+    """Afterwards, measure every kept checkpoint (train.save-every, train.keep): the likelihood of
+    --quality.corpora, and texts of its own under --quality.judge."""
+    quality: QualityOptions = field(default_factory=QualityOptions)
     preset: Annotated[str, tyro.conf.arg(help=PRESET_HELP)] = DEFAULT_PRESET
     config: Path | None = None
     """YAML file with any of the options below, over the preset."""
@@ -53,7 +57,14 @@ def compare_command(arguments: Sequence[str], console: Console) -> int:
     jobs = parsed.jobs or max(1, (os.cpu_count() or 1) // 2)
     arms = parse_arms(parsed.recipes, parsed.config_values)
     try:
-        summary = compare(arms, parsed.seeds, parsed.run, jobs=jobs, console=console)
+        summary = compare(
+            arms,
+            parsed.seeds,
+            parsed.run,
+            jobs=jobs,
+            console=console,
+            quality=parsed.quality if parsed.evaluate else None,
+        )
     except Interrupted as stopped:
         console.print("stopped, and the runs have saved themselves; repeat the command to go on")
         return 128 + stopped.number

@@ -3,5 +3,6 @@
 from unmask.compare.arms import Arm, parse_arms
 from unmask.compare.command import compare, summary_table
 from unmask.compare.launch import Interrupted
+from unmask.compare.quality import QualityOptions
 
-__all__ = ["Arm", "Interrupted", "compare", "parse_arms", "summary_table"]
+__all__ = ["Arm", "Interrupted", "QualityOptions", "compare", "parse_arms", "summary_table"]

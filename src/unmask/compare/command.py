@@ -9,6 +9,7 @@ from rich.table import Table
 
 from unmask.compare.arms import Arm
 from unmask.compare.launch import Trial, train_all
+from unmask.compare.quality import QualityOptions, check_quality, measure_quality
 from unmask.compare.summary import LEVELS, save_summary, summarise
 from unmask.compare.times import all_times
 from unmask.config import differences, load_config
@@ -23,7 +24,13 @@ SHARED = ("corpus.", "validation.", "seed")
 
 
 def compare(
-    arms: list[Arm], seeds: int, folder: Path, *, jobs: int, console: Console
+    arms: list[Arm],
+    seeds: int,
+    folder: Path,
+    *,
+    jobs: int,
+    console: Console,
+    quality: QualityOptions | None = None,
 ) -> dict[str, Any]:
     """Train every arm with every seed and compare them with the first.
 
@@ -35,6 +42,7 @@ def compare(
         seeds: how many; they are 0, 1, ...
         folder: runs go to ``folder/<arm>/seed-<s>``.
         jobs: how many runs at once.
+        quality: what is measured at the kept checkpoints afterwards; None: nothing.
 
     Returns:
         The content of ``folder/comparison.json``.
@@ -44,6 +52,8 @@ def compare(
         Interrupted: a signal came; repeat the call to go on.
     """
     _check_comparable(arms)
+    if quality is not None:
+        check_quality(quality)
     trials = [
         Trial(arm, seed, folder / arm.folder / f"seed-{seed}")
         for seed in range(seeds)
@@ -59,6 +69,8 @@ def compare(
     write_whole(folder / "times.json", json.dumps(times).encode())
     summary = summarise(trials)
     save_summary(summary, folder)
+    if quality is not None:
+        measure_quality(trials, quality, console)
     return summary
 
 
@@ -105,20 +117,19 @@ def summary_table(summary: dict[str, Any]) -> Table:
         f"{spread}",
         title_justify="left",
     )
-    table.add_column("recipe", overflow="fold")
+    table.add_column("recipe", overflow="fold", min_width=9)
     for percent in LEVELS:
         table.add_column(f"{percent}%", justify="right", no_wrap=percent < 100)
-    table.add_column("in seconds", justify="right")
-    table.add_column("final NELBO", justify="right")
-    table.add_column("difference", justify="right")
+    for heading in ("in seconds", "final NELBO", "difference"):
+        table.add_column(heading, justify="right")
     for recipe in summary["recipes"]:
         if not recipe["levels"]:
             states = ", ".join(f"seed {r['seed']} {r['state']}" for r in recipe["runs"])
-            table.add_row(recipe["name"], *[""] * len(LEVELS), "", states, "")
+            table.add_row(_in_lines(recipe["name"]), *[""] * len(LEVELS), "", states, "")
             continue
         *lower, last = recipe["levels"]
         table.add_row(
-            recipe["name"],
+            _in_lines(recipe["name"]),
             *(_ratio(level["steps_ratio"]) for level in lower),
             _ratio(last["steps_ratio"], last["ci_low"], last["ci_high"]),
             _ratio(last["seconds_ratio"], last["seconds_ci_low"], last["seconds_ci_high"]),
@@ -137,6 +148,11 @@ def difference_text(recipe: dict[str, Any]) -> str:
     if abs(difference["value"]) < 2 * difference["evaluation_stderr"]:
         text += "\nwithin evaluation noise"
     return text
+
+
+def _in_lines(arm: str) -> str:
+    """An arm's name with each of its options on a line of its own."""
+    return arm.replace("+", "\n+")
 
 
 def _ratio(value: float | None, low: float | None = None, high: float | None = None) -> str:

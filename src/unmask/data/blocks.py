@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,24 +64,33 @@ class Blocks:
         """
         rows = indices.numpy()
         x = torch.from_numpy(self.tokens[rows].astype(np.int64))
-        lengths = torch.full((len(x),), self.block_size)
-        if self.lengths is not None:
-            lengths = torch.from_numpy(self.lengths[rows].astype(np.int64))
+        lengths = self.lengths_of(indices)
         if self.transform != "none":
             x = x.gather(1, token_order(self.transform, indices, lengths, self.block_size))
         if self.lengths is None:
             return x, None
         return x, torch.arange(self.block_size)[None, :] < lengths[:, None]
 
-    def unigram_entropy(self) -> float:
-        """Entropy of the token frequencies, padding aside, in nats per token."""
+    def lengths_of(self, indices: Tensor) -> Tensor:
+        """Tokens before the padding in some blocks, (B,) int64."""
+        if self.lengths is None:
+            return torch.full_like(indices, self.block_size)
+        return torch.from_numpy(self.lengths[indices.numpy()].astype(np.int64))
+
+    def token_counts(self, indices: Tensor) -> Tensor:
+        """How often each id occurs in some blocks, padding aside: (largest id + 1,) int64."""
         counts = np.zeros(0, dtype=np.int64)
-        for rows in torch.arange(len(self)).split(max(1, _TOKENS_AT_A_TIME // self.block_size)):
+        for rows in indices.split(max(1, _TOKENS_AT_A_TIME // self.block_size)):
             x, valid = self.batch(rows)
             seen = np.bincount((x if valid is None else x[valid]).flatten().numpy())
             longer, shorter = (seen, counts) if len(seen) > len(counts) else (counts, seen)
             counts = longer.copy()
             counts[: len(shorter)] += shorter
+        return torch.from_numpy(counts)
+
+    def unigram_entropy(self) -> float:
+        """Entropy of the token frequencies, padding aside, in nats per token."""
+        counts = self.token_counts(torch.arange(len(self))).numpy()
         p = counts[counts > 0] / counts.sum()
         return float(-(p * np.log(p)).sum())
 
@@ -101,14 +111,28 @@ Packed = Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]
 """Groups of blocks (n, L) with their lengths (n,)."""
 
 
-def wrap(documents: Iterable[NDArray[np.int64]], block_size: int, separator: int) -> Packed:
-    """Join the documents, a separator after each, and cut into full blocks; drop the remainder."""
+def wrap(
+    documents: Iterable[NDArray[np.int64]],
+    block_size: int,
+    separator: int,
+    *,
+    keep_rest: bool = False,
+) -> Packed:
+    """Join the documents, a separator after each, and cut into full blocks.
+
+    Args:
+        keep_rest: what is left over becomes a last block, padded; otherwise it is dropped.
+    """
     rest = np.zeros(0, dtype=np.int64)
     for tokens in documents:
         rest = np.concatenate([rest, tokens, [separator]])
         n = len(rest) // block_size
         yield rest[: n * block_size].reshape(n, block_size), np.full(n, block_size)
         rest = rest[n * block_size :]
+    if keep_rest and len(rest):
+        last = np.full((1, block_size), separator, dtype=np.int64)
+        last[0, : len(rest)] = rest
+        yield last, np.array([len(rest)])
 
 
 def pad(documents: Iterable[NDArray[np.int64]], block_size: int, separator: int) -> Packed:
@@ -120,7 +144,12 @@ def pad(documents: Iterable[NDArray[np.int64]], block_size: int, separator: int)
         yield block, np.array([min(len(tokens) + 1, block_size)])
 
 
-PACKINGS = {"wrap": wrap, "pad": pad}
+PACKINGS: dict[str, Callable[..., Packed]] = {
+    "wrap": wrap,
+    "pad": pad,
+    "cover": partial(wrap, keep_rest=True),
+}
+"""``cover`` is for evaluation: every token of the text is in one block."""
 
 
 def write_blocks(

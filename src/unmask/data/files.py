@@ -45,7 +45,7 @@ def open_path(path: Path, options: dict[str, str], name: str) -> Source:
         UserError: nothing there can be read, or an option is wrong or would change nothing.
     """
     chosen = build(FileOptions, options, f"corpus {name!r}")
-    files = _list(path)
+    files = list_files(path)
     kinds = {_kind(file) for file in files}
     _check_options(chosen, kinds, name)
     root = path if path.is_dir() else path.parent
@@ -57,7 +57,12 @@ def open_path(path: Path, options: dict[str, str], name: str) -> Source:
     return Source(Documents(name, identity, partial(_read, files, chosen)))
 
 
-def _list(path: Path) -> list[Path]:
+def list_files(path: Path) -> list[Path]:
+    """A file of a known kind itself, or all of them below a folder, sorted.
+
+    Raises:
+        UserError: there is none.
+    """
     if path.is_file():
         if not _kind(path):
             raise UserError(f"{path} is not a file of a known kind: {FILE_KINDS}")

@@ -21,6 +21,7 @@ class HubOptions:
         valid: the validation documents; without it, some of the training ones are held out.
         field: where a row's text is.
         revision: a commit, tag or branch.
+        data_dir: the folder of the dataset that is read, if not all of it.
     """
 
     name: str
@@ -29,7 +30,11 @@ class HubOptions:
     valid: str | None = None
     field: str = "text"
     revision: str | None = None
+    data_dir: str | None = None
 
+
+_PARQUET = "refs/convert/parquet"
+"""The hub's own conversion of a dataset that is a script, and scripts are never run."""
 
 PRESETS: dict[str, dict[str, str]] = {
     "text8": {"name": "afmck/text8", "valid": "validation"},
@@ -47,6 +52,28 @@ PRESETS: dict[str, dict[str, str]] = {
     "openwebtext": {"name": "Skylion007/openwebtext"},
     "fineweb-edu": {"name": "HuggingFaceFW/fineweb-edu", "config": "sample-10BT"},
     "tinystories": {"name": "roneneldan/TinyStories", "valid": "validation"},
+    "ptb": {
+        "name": "ptb-text-only/ptb_text_only",
+        "valid": "validation",
+        "field": "sentence",
+        "revision": _PARQUET,
+    },
+    "lambada": {"name": "EleutherAI/lambada_openai", "config": "default", "split": "test"},
+    "ag-news": {"name": "fancyzhx/ag_news", "valid": "test"},
+    "pubmed": {
+        "name": "armanc/scientific_papers",
+        "data_dir": "pubmed",
+        "valid": "validation",
+        "field": "article",
+        "revision": _PARQUET,
+    },
+    "arxiv": {
+        "name": "armanc/scientific_papers",
+        "data_dir": "arxiv",
+        "valid": "validation",
+        "field": "article",
+        "revision": _PARQUET,
+    },
 }
 
 
@@ -72,7 +99,11 @@ def _split(options: HubOptions, split: str, spec: str, quiet: bool) -> Documents
     try:
         with _bars(quiet):
             rows = datasets.load_dataset(
-                options.name, options.config, split=split, revision=options.revision
+                options.name,
+                options.config,
+                split=split,
+                revision=options.revision,
+                data_dir=options.data_dir,
             )
     except Exception as error:  # the hub, the network and every file format have their own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
@@ -82,7 +113,8 @@ def _split(options: HubOptions, split: str, spec: str, quiet: bool) -> Documents
         ) from error
     if options.field not in rows.column_names:
         raise missing_field(options.field, rows.column_names, f"the dataset {options.name!r}")
-    identity = digest("hf", 1, asdict(options), split, rows._fingerprint)
+    said = {key: value for key, value in asdict(options).items() if value or key != "data_dir"}
+    identity = digest("hf", 1, said, split, rows._fingerprint)  # as before there was a data_dir
     return Documents(f"split {split} of {spec}", identity, partial(_texts, rows, options.field))
 
 

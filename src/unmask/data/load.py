@@ -55,7 +55,9 @@ def load_data(
     packed = {}
     for name, documents in (("training", train), ("validation", valid)):
         with display.stage(f"packing the {name} text") as watch:
-            packed[name] = _pack(documents, watch, tokenizer, config, cache)
+            packed[name] = _pack(
+                watch, documents, tokenizer, config.block_size, config.packing, cache
+            )
     name, (blocks, found) = min(packed.items(), key=lambda split: split[1][1].tokens)
     if not len(blocks):  # the shorter split, so that what it allows is right for both
         raise UserError(
@@ -63,6 +65,9 @@ def load_data(
             f"({found.tokens} tokens); at most {found.tokens}"
         )
     (train_blocks, train_facts), (valid_blocks, valid_facts) = packed.values()
+    train_blocks, valid_blocks = (
+        replace(blocks, transform=config.transform) for blocks in (train_blocks, valid_blocks)
+    )
     facts = {
         "source": config.source,
         "sha256": digest(train.identity, valid.identity),
@@ -84,19 +89,66 @@ def _splits(config: CorpusConfig, quiet: bool) -> tuple[Documents, Documents]:
 
 
 def _pack(
-    documents: Documents, watch: Watch, tokenizer: Tokenizer, config: CorpusConfig, cache: Path
+    watch: Watch,
+    documents: Documents,
+    tokenizer: Tokenizer,
+    block_size: int,
+    packing: str,
+    cache: Path,
 ) -> tuple[Blocks, Facts]:
-    key = digest(
-        "blocks", 1, documents.identity, tokenizer.fingerprint, config.block_size, config.packing
-    )
+    key = digest("blocks", 1, documents.identity, tokenizer.fingerprint, block_size, packing)
     folder = kept(
         cache,
         f"blocks/{key}",
         whole=lambda folder: read_facts(folder) is not None,
-        make=lambda folder: write_blocks(
-            folder, watch(documents), tokenizer, config.block_size, config.packing
-        ),
+        make=lambda folder: write_blocks(folder, watch(documents), tokenizer, block_size, packing),
     )
     found = read_facts(folder)
     assert found is not None  # `kept` has just looked
-    return replace(read_blocks(folder, found), transform=config.transform), found
+    return read_blocks(folder, found), found
+
+
+def own_validation(config: CorpusConfig, sha256: str) -> Documents:
+    """The validation documents of a corpus that a run was trained on.
+
+    Args:
+        config: the run's ``corpus`` section.
+        sha256: what `load_data` found then, in its facts.
+
+    Raises:
+        UserError: the corpus cannot be read, or is no longer what it was.
+    """
+    train, valid = _splits(config, quiet=True)
+    now = digest(train.identity, valid.identity)
+    if now != sha256:
+        raise UserError(
+            f"the corpus {config.source} is no longer what the run was trained on (SHA-256 "
+            f"{sha256[:12]} then, {now[:12]} now), so its validation split is not either; "
+            "name a text with --corpus.source"
+        )
+    return valid
+
+
+def whole_text(spec: str, quiet: bool = True) -> Documents:
+    """What of a corpus is evaluated: its validation split if it has one, else all documents."""
+    source = open_source(spec, quiet)
+    return source.valid or source.train
+
+
+def pack_text(
+    documents: Documents,
+    tokenizer: Tokenizer,
+    block_size: int,
+    packing: str,
+    *,
+    cache: Path | None = None,
+    console: Console | None = None,
+) -> Blocks:
+    """Pack documents with a tokenizer that is there already; from the cache if done before.
+
+    Args:
+        packing: ``wrap``, ``pad`` or ``cover`` (see `unmask.data.blocks.PACKINGS`).
+    """
+    with Display(console).stage(f"packing {documents.name}") as watch:
+        found = _pack(watch, documents, tokenizer, block_size, packing, cache_folder(cache))
+    return found[0]

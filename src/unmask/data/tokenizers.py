@@ -76,10 +76,17 @@ class ByteTokenizer:
 
 
 class HubTokenizer:
-    """A fast tokenizer of `transformers`, with a mask and a separator added where it has none."""
+    """A fast tokenizer of `transformers`, with a mask and a separator added where it has none.
+
+    Attributes:
+        had_mask: whether it came with a mask token.
+        frame: ids of the special tokens that a model trained with it expects before and after a
+            text (``[CLS]``, ``[SEP]``), or None where there is none.
+    """
 
     def __init__(self, fast: Any) -> None:
-        if fast.mask_token is None:
+        self.had_mask = fast.mask_token is not None
+        if not self.had_mask:
             fast.add_special_tokens({"mask_token": _MASK})
         separator = fast.eos_token or fast.sep_token or fast.bos_token
         if separator is None:
@@ -91,6 +98,7 @@ class HubTokenizer:
         self._backend.no_truncation()
         self._backend.encode_special_tokens = True  # "<|mask|>" in a text is not the mask
         self.mask_id: int = fast.mask_token_id
+        self.frame: tuple[int | None, int | None] = (fast.cls_token_id, fast.sep_token_id)
         self.separator_id: int = fast.convert_tokens_to_ids(separator)
         self.vocab_size = max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
         added = {i: token for i, token in fast.added_tokens_decoder.items() if token.special}
@@ -178,7 +186,16 @@ def load_tokenizer(spec: str, train: Iterable[str], identity: str, cache: Path) 
                 f"{_SMALLEST_BPE} (the bytes, the separator and the mask)"
             )
         return _kept_bpe(int(size), train, identity, cache)
-    return HubTokenizer(_from_hub(spec))
+    return hub_tokenizer(spec)
+
+
+def hub_tokenizer(name: str) -> HubTokenizer:
+    """Load a Hugging Face tokenizer by its name on the hub or its folder.
+
+    Raises:
+        UserError: it cannot be loaded, or is not a fast one.
+    """
+    return HubTokenizer(_from_hub(name))
 
 
 def saved_tokenizer(folder: Path) -> Tokenizer:

@@ -68,7 +68,12 @@ class Bound:
 
 
 def nelbo_from_draws(
-    ce: Tensor, weight: Tensor, masked: Tensor, t: Tensor, lengths: Tensor
+    ce: Tensor,
+    weight: Tensor,
+    masked: Tensor,
+    t: Tensor,
+    lengths: Tensor,
+    control: Tensor | None = None,
 ) -> Bound:
     """Estimate the NELBO from m masks of each of n blocks.
 
@@ -84,8 +89,11 @@ def nelbo_from_draws(
         masked: (n, m) how many tokens were masked.
         t: (n, m) mask rates, for the curve c(t).
         lengths: (n,) tokens in each block.
+        control: (n, m) nats of expectation 0 that resemble the sums' deviations and are taken off
+            them (not in the curve); None: nothing.
     """
-    nats = (ce.double() * weight).sum(dim=1)
+    sums = ce.double() if control is None else ce.double() - control
+    nats = (sums * weight).sum(dim=1)
     bound = _ratio(nats, lengths)
     bins = (t.double() * N_BINS).long().clamp(max=N_BINS - 1).flatten()
     ce_by_bin = torch.zeros(N_BINS, dtype=torch.float64).index_add(0, bins, ce.double().flatten())

@@ -60,21 +60,22 @@ def training_signals(comparison: Comparison) -> Plot | None:
         (right, "grad_norm", "gradient norm"),
     ):
         for arm in comparison.arms:
-            if _draw(axes, arm, _trains, "step", key, _STRETCHES) and arm not in shown:
+            if draw_arm(axes, arm, _trains, "step", key, _STRETCHES) and arm not in shown:
                 shown.append(arm)
-        _limit(axes, [v for line in axes.lines for v in _late(line)], margin=0.05)
-        _label_axes(axes, STEPS, label)
+        limit(axes, [v for line in axes.lines for v in _late(line)], margin=0.05)
+        label_axes(axes, STEPS, label)
     legend(drawing, sorted(shown, key=lambda arm: arm.index), _unfinished(comparison))
     caption = (
         "Left: each recipe's own training loss, which weighs mask rates in its own way, so one "
         "recipe's curve cannot be compared with another's; it shows whether training was smooth. "
-        f"Right: the norm of the gradient before clipping. {_seeds(comparison)} Runs are averaged "
-        f"in at most {_STRETCHES} stretches; the first 2% of the steps may lie outside the plots."
+        f"Right: the norm of the gradient before clipping. {seeds_sentence(comparison)} Runs are "
+        f"averaged in at most {_STRETCHES} stretches; the first 2% of the steps may lie outside."
     )
     return Plot("training", "Training loss and gradient norm", caption, drawing)
 
 
-def _seeds(comparison: Comparison) -> str:
+def seeds_sentence(comparison: Comparison) -> str:
+    """What lines and bands stand for."""
     if len(comparison.seeds) == 1:
         return "One seed."
     return "Lines: mean over seeds; bands: lowest to highest seed."
@@ -83,17 +84,17 @@ def _seeds(comparison: Comparison) -> str:
 def _bound(comparison: Comparison, x: str, name: str, title: str, xlabel: str) -> Plot | None:
     drawing = figure(3.9)
     axes = drawing.subplots()
-    shown = [arm for arm in comparison.arms if _draw(axes, arm, _evals, x, "nelbo")]
+    shown = [arm for arm in comparison.arms if draw_arm(axes, arm, _evals, x, "nelbo")]
     if not shown:
         return None
     levels = [] if comparison.baseline not in shown else comparison.baseline.levels
     values = [v for arm in shown for run in arm.done or arm.runs for v in _settled(run)]
     first = max((r["nelbo"] for arm in shown for run in arm.runs for r in run.evals), default=0)
-    _limit(axes, values + [level["nelbo"] for level in levels], margin=0.04)
+    limit(axes, values + [level["nelbo"] for level in levels], margin=0.04)
     _levels(axes, levels)
-    _label_axes(axes, xlabel, "NELBO (nats per token)")
+    label_axes(axes, xlabel, "NELBO (nats per token)")
     legend(drawing, shown, _unfinished(comparison))
-    caption = f"Validation bound, lower is better. {_seeds(comparison)} "
+    caption = f"Validation bound, lower is better. {seeds_sentence(comparison)} "
     if x == "seconds" and len(comparison.seeds) > 1:
         caption += "Runs are interpolated to common times, as far as every seed of a recipe goes. "
     if levels:
@@ -119,7 +120,7 @@ def _trains(run: Run) -> list[Record]:
     return run.trains
 
 
-def _draw(
+def draw_arm(
     axes: Axes,
     arm: Arm,
     records: Callable[[Run], list[Record]],
@@ -203,7 +204,7 @@ def _late(line: Line2D) -> list[float]:
     return [float(v) for v in y[x >= 0.02 * x.max(initial=0)]]
 
 
-def _limit(axes: Axes, values: list[float], margin: float) -> None:
+def limit(axes: Axes, values: list[float], margin: float) -> None:
     """Limits from the given values alone, with room on both sides."""
     if not values:
         return
@@ -232,7 +233,8 @@ def _levels(axes: Axes, levels: list[Record]) -> None:
         )
 
 
-def _label_axes(axes: Axes, x: str, y: str) -> None:
+def label_axes(axes: Axes, x: str, y: str) -> None:
+    """Name both axes; the horizontal one begins at 0."""
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_xlim(left=0)

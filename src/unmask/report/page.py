@@ -88,10 +88,10 @@ def page(comparison: Comparison, plots: Iterable[str], table: str) -> str:
 
 
 def document(title: str, body: str) -> str:
-    """A whole file of HTML that needs nothing else.
+    """A page around its content.
 
     Args:
-        title: not escaped.
+        title: plain text.
         body: HTML.
     """
     return (

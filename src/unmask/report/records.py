@@ -21,6 +21,8 @@ class Run:
         evals: its evaluations, by increasing step.
         trains: its training lines, by increasing step.
         damaged: lines of its metrics that could not be read and are left out.
+        quality: what ``unmask compare --evaluate`` measured at its checkpoints, by increasing step:
+            ``kind`` is ``corpus`` (likelihood of another text) or ``generative``.
     """
 
     seed: int
@@ -28,6 +30,7 @@ class Run:
     evals: list[Record]
     trains: list[Record]
     damaged: int = 0
+    quality: list[Record] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
@@ -174,7 +177,9 @@ def _run(folder: Path, seed: int, state: str) -> Run:
     trains = [r for r in records if r["kind"] == "train" and _finite(r, "step", "loss")]
     if not evals and state == "done":
         state = "no records"
-    return Run(seed, state, evals, trains, damaged)
+    quality, unreadable = _records(folder / "quality.jsonl")
+    quality = [r for r in quality if _finite(r, "step", "ppl")]
+    return Run(seed, state, evals, trains, damaged + unreadable, quality)
 
 
 def _records(path: Path) -> tuple[list[Record], int]:

@@ -22,7 +22,7 @@ def write_report(folder: Path) -> Path:
     """
     comparison = load_comparison(folder)
     # Here, because matplotlib takes a while and this module is imported by the command line.
-    from unmask.report import curves, rates, speedups, style  # noqa: PLC0415
+    from unmask.report import curves, quality, rates, speedups, style  # noqa: PLC0415
     from unmask.report.page import page, plot_section, text  # noqa: PLC0415
     from unmask.report.tables import summary  # noqa: PLC0415
 
@@ -32,6 +32,8 @@ def write_report(folder: Path) -> Path:
         speedups.speed_ups,
         rates.cross_entropies,
         rates.densities,
+        quality.other_texts,
+        quality.generated_texts,
         curves.training_signals,
     )
     report = folder / "report"

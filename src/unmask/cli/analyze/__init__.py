@@ -6,7 +6,7 @@ from rich.console import Console
 
 from unmask.cli.analyze.interventions import interventions_command
 from unmask.cli.analyze.learnability import learnability_command
-from unmask.cli.base import Command
+from unmask.cli.base import Command, list_commands
 from unmask.errors import UserError, unknown
 
 SUBCOMMANDS: dict[str, Command] = {
@@ -33,15 +33,13 @@ def analyze_command(arguments: Sequence[str], console: Console) -> int:
 
 
 def _help() -> str:
-    width = max(map(len, SUBCOMMANDS)) + 2
-    listed = "\n".join(f"  {name:<{width}}{c.summary}" for name, c in SUBCOMMANDS.items())
     return f"""\
 usage: unmask analyze ANALYSIS [OPTIONS]
 
 Why masked diffusion learns as it does, measured on your own corpus and model.
 
 analyses:
-{listed}
+{list_commands(SUBCOMMANDS)}
 
 unmask analyze ANALYSIS --help shows an analysis's options.
 """

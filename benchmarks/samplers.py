@@ -1,0 +1,93 @@
+"""Time every sampler on a trained run, and ancestral sampling with and without its skipping.
+
+    .venv/bin/python benchmarks/samplers.py runs/a --steps 256
+
+Samples a second and network evaluations a batch, the samplers taking turns; a ratio is the median
+over rounds, with the quartiles. ``unskipped`` is ancestral sampling as the field's code does it:
+every step predicts every position still masked, also a step that reveals nothing.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unmask.diffusion.decoding import Decoding
+from unmask.diffusion.noise import Stream
+from unmask.diffusion.sampler import SAMPLERS, Sampler, Task
+from unmask.run import Run, open_run
+
+
+class Counted:
+    """The denoiser of a run that counts its evaluations and the logits it makes."""
+
+    def __init__(self, run: Run) -> None:
+        self.model = run.model
+        self.evaluations = self.rows = 0
+
+    def __call__(self, x: Tensor, where: Tensor) -> Tensor:
+        """Logits at the positions asked for."""
+        self.evaluations += 1
+        self.rows += int(where.sum())
+        logits: Tensor = self.model.head(self.model(x)[where])
+        return logits
+
+
+def unskipped(task: Task, on_step: object) -> Tensor:
+    """Ancestral sampling that predicts everything at every step."""
+    x, left = task.x, task.where
+    for k in range(task.steps):
+        chosen = left & (task.uniform(Stream.SAMPLE_UNMASK, k) < 1 / (task.steps - k))
+        asked = left if left.any() else task.where
+        drawn = torch.zeros_like(x)
+        v = task.uniform(Stream.SAMPLE_TOKEN, k)
+        drawn[asked] = task.decoding.draw(task.denoise(x, asked), v[asked])
+        x, left = torch.where(chosen, drawn, x), left & ~chosen
+    return x
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--num", type=int, default=8, help="samples in a batch")
+    parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    run = open_run(asked.run)
+    mask_id = run.tokenizer.mask_id
+    x = torch.full((asked.num, asked.length), mask_id)
+    samplers: dict[str, Sampler] = {**SAMPLERS, "unskipped": unskipped}
+    seconds: dict[str, list[float]] = {name: [] for name in samplers}
+    counts: dict[str, tuple[int, int]] = {}
+    with torch.no_grad():
+        for round_ in range(asked.rounds + 1):  # the first warms up
+            for name, sampler in samplers.items():
+                denoise = Counted(run)
+                task = Task(denoise, x, x == mask_id, asked.steps, Decoding(), seed=round_)
+                started = time.perf_counter()
+                sampler(task, lambda x: None)
+                if round_:
+                    seconds[name].append(time.perf_counter() - started)
+                    counts[name] = denoise.evaluations, denoise.rows
+    print(f"{asked.num} samples of {asked.length} tokens, {asked.steps} steps")
+    print(
+        "| sampler | samples/s | network evaluations | logits per token | times unskipped's speed |"
+    )
+    print("|---|---|---|---|---|")
+    for name, times in seconds.items():
+        ratios = [a / b for a, b in zip(seconds["unskipped"], times, strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        evaluations, rows = counts[name]
+        print(
+            f"| {name} | {asked.num / statistics.median(times):.2f} | {evaluations} | "
+            f"{rows / x.numel():.1f} | {middle:.2f} ({low:.2f} to {high:.2f}) |"
+        )
+
+
+if __name__ == "__main__":
+    main()

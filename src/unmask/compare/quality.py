@@ -1,0 +1,168 @@
+"""``unmask compare --evaluate``: what each run's kept checkpoints are worth, beyond the bound.
+
+RUN/quality.jsonl   a line for each checkpoint and each thing measured; ``kind`` is ``corpus``
+                    (likelihood of another text) or ``generative``
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from unmask.compare.launch import Trial
+from unmask.data.load import whole_text
+from unmask.errors import UserError
+from unmask.evaluate.judge import Judge, load_judge
+from unmask.evaluate.quality import TextQuality
+from unmask.files import write_whole
+from unmask.run import Run, open_run
+from unmask.suite.generative import generative_quality, reference_quality
+from unmask.suite.likelihood import LikelihoodOptions, check_options, evaluate_subject
+from unmask.suite.subject import subject_of
+from unmask.train.checkpoint import checkpoint_steps
+from unmask.train.metrics import read_records
+
+QUALITY = "quality.jsonl"
+
+
+@dataclass(frozen=True)
+class QualityOptions:
+    """What is measured at the checkpoints.
+
+    Attributes:
+        corpora: texts whose zero-shot likelihood is measured.
+        budget: the most tokens through the network for each of them and checkpoint.
+        judge: of generated texts; None: none are drawn.
+        num: texts at each checkpoint.
+        steps: denoising steps of each.
+    """
+
+    corpora: tuple[str, ...] = ()
+    budget: int = 200_000
+    judge: str | None = None
+    num: int = 32
+    steps: int = 64
+
+    def settings(self) -> dict[str, Any]:
+        """What a record was made with: one made otherwise is made again."""
+        return {"budget": self.budget, "num": self.num, "steps": self.steps}
+
+
+def check_quality(options: QualityOptions) -> None:
+    """Tell before any training what is wrong with the request.
+
+    Raises:
+        UserError: nothing is asked for, a number is out of range, or a corpus or the judge cannot
+            be had.
+    """
+    if not (options.corpora or options.judge):
+        raise UserError("--evaluate: give --quality.corpora, --quality.judge, or both")
+    for name, value, least in (("num", options.num, 2), ("steps", options.steps, 1)):
+        if value < least:
+            raise UserError(f"--quality.{name} must be at least {least}, not {value}")
+    for corpus in options.corpora:
+        whole_text(corpus)
+    if options.judge:
+        load_judge(options.judge)
+
+
+def measure_quality(trials: list[Trial], options: QualityOptions, console: Console) -> None:
+    """Evaluate the kept checkpoints of every run that is done; what is measured is not repeated.
+
+    How many checkpoints are kept, and how often one is made, is said by ``train.keep`` and
+    ``train.save-every``. Samples have the run's block size and the same seed at every checkpoint.
+
+    Raises:
+        UserError: a corpus or the judge cannot be had.
+    """
+    judge = load_judge(options.judge) if options.judge else None
+    done = [trial for trial in trials if trial.state == "done"]
+    plan = [
+        (trial, step) for trial in done for step in checkpoint_steps(trial.folder / "checkpoints")
+    ]
+    reference: TextQuality | None = None
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        for trial, step in bar.track(plan, description="evaluating checkpoints"):
+            known = _known(trial.folder)
+            wanted = _wanted(options)
+            missing = [w for w in wanted if _key({"step": step, **w}) not in known]
+            if not missing:
+                continue
+            run = open_run(trial.folder, str(step))
+            if judge is not None and reference is None:
+                reference = reference_quality(run, judge=judge, num=options.num)
+            new = list(_measured(run, missing, options, judge, reference))
+            records = sorted([*known.values(), *new], key=lambda r: int(r["step"]))
+            lines = "".join(json.dumps(r, allow_nan=False) + "\n" for r in records)
+            write_whole(trial.folder / QUALITY, lines.encode())
+    console.print(
+        f"evaluated {len(plan)} checkpoints of {len(done)} runs", highlight=False, soft_wrap=True
+    )
+
+
+def _wanted(options: QualityOptions) -> list[dict[str, Any]]:
+    """The records that every checkpoint is to have, by what identifies them."""
+    settings = options.settings()
+    wanted = [
+        {"kind": "corpus", "corpus": Path(c).name, "budget": settings["budget"], "source": c}
+        for c in options.corpora
+    ]
+    if options.judge:
+        judged = {
+            "judge": options.judge,
+            "num": settings["num"],
+            "sampler_steps": settings["steps"],
+        }
+        wanted.append({"kind": "generative", **judged})
+    return wanted
+
+
+def _key(record: dict[str, Any]) -> tuple[Any, ...]:
+    names = ("step", "kind", "corpus", "budget", "judge", "num", "sampler_steps")
+    return tuple(record.get(name) for name in names)
+
+
+def _known(folder: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
+    path = folder / QUALITY
+    records = read_records(path) if path.is_file() else []
+    return {_key(r): r for r in records}
+
+
+def _measured(
+    run: Run,
+    wanted: list[dict[str, Any]],
+    options: QualityOptions,
+    judge: Judge | None,
+    reference: TextQuality | None,
+) -> Iterator[dict[str, Any]]:
+    step = run.checkpoint.progress.step
+    for record in wanted:
+        if record["kind"] == "corpus":
+            subject = subject_of(run)
+            asked = check_options(subject, LikelihoodOptions(budget=options.budget))
+            found = evaluate_subject(subject, record["source"], asked)
+            numbers = {"nelbo": found.bound.nelbo, "stderr": found.bound.stderr}
+            numbers |= {"ppl": found.bound.ppl, "bits_per_byte": found.bits_per_byte}
+            named = {k: v for k, v in record.items() if k != "source"}
+            yield {"step": step, **named, **numbers}
+        elif judge is not None and reference is not None:
+            quality = generative_quality(
+                run, judge=judge, num=options.num, steps=options.steps, reference=reference
+            )
+            mine, text = quality.samples.record(), reference.record()
+            yield {
+                "step": step,
+                **record,
+                "ppl": mine["perplexity"],
+                "ppl_low": mine["perplexity_low"],
+                "ppl_high": mine["perplexity_high"],
+                "entropy": mine["entropy"],
+                "entropy_stderr": mine["entropy_stderr"],
+                "distinct": mine["distinct"],
+                "text_ppl": text["perplexity"],
+                "text_entropy": text["entropy"],
+            }
