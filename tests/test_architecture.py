@@ -20,11 +20,13 @@ LOWEST_FIRST = [
     ["model", "data"],
     ["evaluate"],
     ["train"],
+    ["analyze"],
     ["config"],
     ["run"],
     ["sample"],
     ["suite"],
     ["compare"],
+    ["study"],
     ["cli"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(LOWEST_FIRST) for room in rooms}

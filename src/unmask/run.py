@@ -159,7 +159,8 @@ def _introduce(
         "run": folder,
         "recipe": config.recipe,
         "model": f"{total:,} parameters ({inner:,} without embedding and head)",
-        "corpus": f"{config.corpus.source}, tokenizer {config.corpus.tokenizer}: "
+        "corpus": f"{config.corpus.source}, tokenizer {config.corpus.tokenizer}, transform "
+        f"{config.corpus.transform}: "
         f"{train_facts['tokens']:,} tokens to train on, {valid_facts['tokens']:,} to validate",
         "unigram": f"{data.valid.unigram_entropy():.4f} nats/token, the entropy of the validation "
         "text's token frequencies: what a model without context reaches",

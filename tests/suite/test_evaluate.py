@@ -65,6 +65,19 @@ def test_its_own_split_is_the_one_of_training(run):
     assert found.bound.tokens == data.valid.tokens.size
 
 
+def test_a_run_reads_every_text_in_the_order_it_was_trained_on(unmask, small, tmp_path):
+    folder = tmp_path / "backwards"
+    options = ("--train.steps", 8, "--corpus.transform", "reverse")
+    assert unmask("train", "--run", folder, *small, *options)[0] == 0
+    opened = open_run(folder)
+    data = load_data(opened.config.corpus)
+    assert data.valid.transform == "reverse"
+    found = evaluate_run(opened, estimator="fixed-count", draws=2)
+    config = opened.config.validation.model_copy(update={"blocks": len(data.valid)})
+    bound = validate(opened.model, data.valid, config, opened.tokenizer.mask_id)
+    assert found.bound.nelbo == pytest.approx(bound.nelbo, rel=1e-6)
+
+
 def test_another_corpus_is_read_whole_with_the_run_s_tokenizer(run, evaluated, tmp_path):
     text = tmp_path / "other.txt"
     text.write_text("the dog sat on a far mat\n" * 7)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unmask.data.tokenizers import Tokenizer
+from unmask.data.transforms import token_order
 from unmask.files import write_whole
 
 _FACTS, _TOKENS, _LENGTHS = "facts.json", "tokens.bin", "lengths.bin"
@@ -34,12 +35,14 @@ class Blocks:
             off or dropped.
         n_bytes: UTF-8 bytes of the same documents: nats per token * n_tokens / n_bytes / ln 2 is
             bits per byte, exactly.
+        transform: the order that `batch` gives a block's tokens in, by `unmask.data.transforms`.
     """
 
     tokens: NDArray[Any]
     lengths: NDArray[np.int32] | None
     n_tokens: int
     n_bytes: int
+    transform: str = "none"
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -56,14 +59,16 @@ class Blocks:
             indices: (B,) int64.
 
         Returns:
-            The tokens, (B, L) int64, and which of them are not padding, (B, L) bool or None
-            where there is none.
+            The tokens, (B, L) int64, in the transform's order, and which of them are not padding,
+            (B, L) bool or None where there is none.
         """
         rows = indices.numpy()
         x = torch.from_numpy(self.tokens[rows].astype(np.int64))
+        lengths = self.lengths_of(indices)
+        if self.transform != "none":
+            x = x.gather(1, token_order(self.transform, indices, lengths, self.block_size))
         if self.lengths is None:
             return x, None
-        lengths = torch.from_numpy(self.lengths[rows].astype(np.int64))
         return x, torch.arange(self.block_size)[None, :] < lengths[:, None]
 
     def lengths_of(self, indices: Tensor) -> Tensor:

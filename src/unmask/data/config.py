@@ -2,8 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from unmask.data.transforms import TRANSFORMS
+from unmask.errors import unknown
 from unmask.section import Section
 
 
@@ -48,3 +50,17 @@ class CorpusConfig(Section):
             "pad: one document a block, cut or padded"
         ),
     ] = "wrap"
+    transform: Annotated[
+        str,
+        Field(
+            description=f"order that a block's tokens are read in: {', '.join(TRANSFORMS)} "
+            "(one fixed order of the positions; an order of each block's own; backwards)"
+        ),
+    ] = "none"
+
+    @field_validator("transform")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in TRANSFORMS:
+            raise unknown("transform", name, TRANSFORMS)
+        return name

@@ -1,6 +1,6 @@
 """From a configuration to tokenizer and blocks."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ class Data:
         tokenizer: of both splits.
         train: training blocks.
         valid: validation blocks.
-        facts: what was read, fit for JSON: ``source``, ``sha256``, ``tokenizer``, and
-            ``documents``, ``bytes``, ``tokens`` and ``blocks`` of each split.
+        facts: what was read, fit for JSON: ``source``, ``sha256``, ``tokenizer``, ``transform``,
+            and ``documents``, ``bytes``, ``tokens`` and ``blocks`` of each split.
     """
 
     tokenizer: Tokenizer
@@ -65,10 +65,14 @@ def load_data(
             f"({found.tokens} tokens); at most {found.tokens}"
         )
     (train_blocks, train_facts), (valid_blocks, valid_facts) = packed.values()
+    train_blocks, valid_blocks = (
+        replace(blocks, transform=config.transform) for blocks in (train_blocks, valid_blocks)
+    )
     facts = {
         "source": config.source,
         "sha256": digest(train.identity, valid.identity),
         "tokenizer": config.tokenizer,
+        "transform": config.transform,
         "train": asdict(train_facts),
         "valid": asdict(valid_facts),
     }

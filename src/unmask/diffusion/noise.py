@@ -27,6 +27,12 @@ class Stream(IntEnum):
     EVAL_MASK = 4
     SAMPLE_UNMASK = 5
     SAMPLE_TOKEN = 6
+    TRANSFORM = 20
+    SIGNAL_BLOCK = 21
+    SIGNAL_TIME = 22
+    SIGNAL_MASK = 23
+    CURVE_TIME = 24
+    CURVE_MASK = 25
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:

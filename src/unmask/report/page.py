@@ -84,6 +84,16 @@ def page(comparison: Comparison, plots: Iterable[str], table: str) -> str:
             _machine(comparison),
         ]
     )
+    return document(title, body)
+
+
+def document(title: str, body: str) -> str:
+    """A page around its content.
+
+    Args:
+        title: plain text.
+        body: HTML.
+    """
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
@@ -131,6 +141,8 @@ def _introduction(comparison: Comparison) -> list[str]:
     facts = comparison.corpus
     if facts.get("source"):
         said = f"Corpus {facts['source']}, tokenizer {facts.get('tokenizer', 'unknown')}"
+        if facts.get("transform", "none") != "none":
+            said += f", tokens of a block in another order ({facts['transform']})"
         train = facts.get("train")
         if isinstance(train, dict) and isinstance(train.get("tokens"), int):
             said += f", {train['tokens']:,} tokens to train on"

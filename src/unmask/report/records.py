@@ -49,6 +49,7 @@ class Arm:
 
     Attributes:
         name: as the user wrote it.
+        folder: of its runs, ``seed-0``, ``seed-1``, ...
         index: its place in the comparison, 0 the baseline; decides its colour.
         spec: the full specification of its recipe.
         causal: whether it is the autoregressive twin.
@@ -60,6 +61,7 @@ class Arm:
     """
 
     name: str
+    folder: Path
     index: int
     spec: str
     causal: bool
@@ -135,6 +137,7 @@ def _comparison(folder: Path, summary: Record) -> Comparison:
         arms.append(
             Arm(
                 name=recipe["name"],
+                folder=place,
                 index=index,
                 spec=recipe["recipe"],
                 causal=bool(recipe["causal"]),

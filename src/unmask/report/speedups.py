@@ -69,7 +69,7 @@ def _draw(axes: Axes, arm: Arm, unit: str, shift: float) -> bool:
     low, high = _keys(unit)
     x = [level["percent"] + shift for level in reached]
     y = [level[f"{unit}_ratio"] for level in reached]
-    axes.plot(x, y, marker=marker_of(arm), zorder=3, **line_of(arm))  # type: ignore[arg-type]
+    axes.plot(x, y, marker=marker_of(arm), zorder=3, **line_of(arm))
     for where, level in zip(x, reached, strict=True):
         if level[low] is not None:
             axes.vlines(where, level[low], level[high], color=colour(arm.index), linewidth=1.1)

@@ -5,8 +5,9 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, Protocol
 
 import matplotlib
 from matplotlib.artist import Artist
@@ -16,7 +17,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from unmask.report.palette import INK, colour
-from unmask.report.records import Arm
 
 LINES = ("-", (0, (6, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -46,6 +46,26 @@ _SETTINGS: Any = {
 }
 
 
+class Named(Protocol):
+    """What is drawn in a colour of its own: an arm, or whatever has a name and a place."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the legend."""
+
+    @property
+    def index(self) -> int:
+        """Its place, 0 the baseline: decides colour, line and marker."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """A name and a place, where there is no more to say."""
+
+    name: str
+    index: int
+
+
 @contextmanager
 def settings() -> Iterator[None]:
     """The look of all plots, whatever the user's own matplotlib settings are."""
@@ -64,12 +84,12 @@ def figure(height: float) -> Figure:
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
-def line_of(arm: Arm) -> dict[str, object]:
+def line_of(arm: Named) -> dict[str, Any]:
     """Colour and line of an arm: 6 colours and 5 lines, so 30 arms before a pair comes again."""
     return {"color": colour(arm.index), "linestyle": LINES[arm.index % len(LINES)]}
 
 
-def marker_of(arm: Arm) -> str:
+def marker_of(arm: Named) -> str:
     """Marker of an arm."""
     return MARKERS[(arm.index + arm.index // len(MARKERS)) % len(MARKERS)]
 
@@ -84,7 +104,7 @@ def fold(name: str, width: int) -> str:
     return "\n".join(part for line in lines for part in textwrap.wrap(line, width) or [line])
 
 
-def legend(figure: Figure, arms: Sequence[Arm], extra: Sequence[tuple[Artist, str]] = ()) -> None:
+def legend(figure: Figure, arms: Sequence[Named], extra: Sequence[tuple[Artist, str]] = ()) -> None:
     """A legend below the axes, where it covers no data; the figure grows by it.
 
     Args:
@@ -92,10 +112,7 @@ def legend(figure: Figure, arms: Sequence[Arm], extra: Sequence[tuple[Artist, st
         arms: in the figure.
         extra: further handles and their labels.
     """
-    handles: list[Artist] = [
-        Line2D([], [], marker=marker_of(arm), **line_of(arm))  # type: ignore[arg-type]
-        for arm in arms
-    ]
+    handles: list[Artist] = [Line2D([], [], marker=marker_of(arm), **line_of(arm)) for arm in arms]
     handles += [handle for handle, _ in extra]
     labels = [fold(arm.name, _LABEL) for arm in arms] + [fold(label, _LABEL) for _, label in extra]
     columns = 2 if len(labels) > 3 else 1

@@ -150,6 +150,8 @@ def evaluate_subject(
     if source is None and packing == "cover":
         packing = "wrap"  # as in training, where the remainder is dropped
     blocks = pack_text(text, subject.tokenizer, options.block_size, packing, console=console)
+    if subject.corpus is not None:  # a run reads any text in the order it was trained on
+        blocks = replace(blocks, transform=subject.corpus[0].transform)
     if not len(blocks):
         raise UserError(f"{text.name} is shorter than one block of {options.block_size} tokens")
     draws = _draws(subject, options)

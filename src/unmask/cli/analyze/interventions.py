@@ -1,0 +1,81 @@
+"""``unmask analyze interventions``."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from unmask.cli.base import DEFAULT_PRESET, PRESET_HELP, base_config
+from unmask.compare import Interrupted
+from unmask.config import Config
+from unmask.errors import UserError
+from unmask.study.interventions import interventions
+
+
+@dataclass
+class InterventionsArguments:
+    """Train the same recipes with and without locality, and measure what becomes of their gaps.
+
+    Two comparisons on the same text: its tokens as they stand, and in one fixed random order of the
+    positions. Stop it and repeat the command, it goes on. Every option of unmask train is an
+    option here. Example: unmask analyze interventions --preset nano --run runs/why --seeds 3
+    """
+
+    config_values: Annotated[Config, tyro.conf.arg(name="")]
+    run: Path
+    """Folder of both comparisons."""
+    recipes: str = "standard,bell,ar"
+    """The baseline, which masks, then what is compared with it, an autoregressive twin among it."""
+    intervention: str = "permute-positions"
+    """Transform of the second comparison; --corpus.transform is that of the first."""
+    seeds: int = 1
+    """Seeds for each recipe; an interval needs at least two."""
+    jobs: int = 0
+    """Runs at once, the cores divided between them; 0: one for each two cores."""
+    preset: Annotated[str, tyro.conf.arg(help=PRESET_HELP)] = DEFAULT_PRESET
+    config: Path | None = None
+    """YAML file with any of the options below, over the preset."""
+    out: Path | None = None
+    """Where interventions.json and the page go; None: the --run folder."""
+    json: bool = False
+    """Print the record as JSON instead of the conclusion."""
+
+
+def interventions_command(arguments: Sequence[str], console: Console) -> int:
+    """Run ``unmask analyze interventions``."""
+    parsed = tyro.cli(
+        InterventionsArguments,
+        prog="unmask analyze interventions",
+        args=arguments,
+        default=InterventionsArguments(base_config(arguments), tyro.MISSING),
+    )
+    for name, value, least in (("seeds", parsed.seeds, 1), ("jobs", parsed.jobs, 0)):
+        if value < least:
+            raise UserError(f"--{name} must be at least {least}, not {value}")
+    out = parsed.out or parsed.run
+    try:
+        record = interventions(
+            parsed.config_values,
+            parsed.run,
+            out,
+            recipes=parsed.recipes,
+            transform=parsed.intervention,
+            seeds=parsed.seeds,
+            jobs=parsed.jobs or max(1, (os.cpu_count() or 1) // 2),
+            console=Console(stderr=True),
+        )
+    except Interrupted as stopped:
+        console.print("stopped, and the runs have saved themselves; repeat the command to go on")
+        return 128 + stopped.number
+    if parsed.json:
+        print(json.dumps(record, allow_nan=False))
+        return 0
+    for line in record["conclusion"]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"records and page: {out / 'index.html'}", highlight=False, soft_wrap=True)
+    return 0
