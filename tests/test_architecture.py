@@ -19,11 +19,13 @@ LOWEST_FIRST = [
     ["recipe"],
     ["model", "data"],
     ["evaluate"],
+    ["analyze"],
     ["train"],
     ["config"],
     ["run"],
     ["sample"],
     ["compare"],
+    ["study"],
     ["cli"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(LOWEST_FIRST) for room in rooms}

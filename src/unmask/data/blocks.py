@@ -65,8 +65,8 @@ class Blocks:
         lengths = torch.from_numpy(self.lengths[rows].astype(np.int64))
         return x, torch.arange(self.block_size)[None, :] < lengths[:, None]
 
-    def unigram_entropy(self) -> float:
-        """Entropy of the token frequencies, padding aside, in nats per token."""
+    def token_counts(self) -> NDArray[np.int64]:
+        """How often each token occurs, padding aside: (highest id + 1,)."""
         counts = np.zeros(0, dtype=np.int64)
         for rows in torch.arange(len(self)).split(max(1, _TOKENS_AT_A_TIME // self.block_size)):
             x, valid = self.batch(rows)
@@ -74,6 +74,11 @@ class Blocks:
             longer, shorter = (seen, counts) if len(seen) > len(counts) else (counts, seen)
             counts = longer.copy()
             counts[: len(shorter)] += shorter
+        return counts
+
+    def unigram_entropy(self) -> float:
+        """Entropy of the token frequencies, padding aside, in nats per token."""
+        counts = self.token_counts()
         p = counts[counts > 0] / counts.sum()
         return float(-(p * np.log(p)).sum())
 

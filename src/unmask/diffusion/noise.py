@@ -27,6 +27,9 @@ class Stream(IntEnum):
     EVAL_MASK = 4
     SAMPLE_UNMASK = 5
     SAMPLE_TOKEN = 6
+    PAIRS = 16
+    MASK_RUNS = 17
+    WINDOW = 18
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:
