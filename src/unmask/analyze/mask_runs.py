@@ -60,25 +60,22 @@ def in_block(t: float, length: int) -> MaskRuns:
     return MaskRuns(run, torch.cat([beyond[:-1] - beyond[1:], beyond[-1:]]))
 
 
-def counted(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """How many masked tokens stand in a run of each length, and at each distance from a visible one.
+def around(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Length of the masked run and distance to the nearest visible token, for each masked token.
 
     Args:
         mask: (n, L) bool, True where masked.
 
     Returns:
-        (L,) int64 each, places as in `MaskRuns`.
+        (n, L) int64 each, meaningless where not masked; a distance of L where none is visible.
     """
     length = mask.shape[1]
     place = torch.arange(length).expand_as(mask)
     before = place.masked_fill(mask, -1).cummax(dim=1).values  # the last visible place, or -1
     after = place.masked_fill(mask, length).flip(1).cummin(dim=1).values.flip(1)
-    run = after - before - 1
-    none = torch.full_like(place, length)
-    left = torch.where(before >= 0, place - before, none)
-    right = torch.where(after < length, after - place, none)
-    nearest = torch.minimum(left, right)
-    return tuple(torch.bincount(v[mask] - 1, minlength=length) for v in (run, nearest))  # type: ignore[return-value]
+    left = torch.where(before >= 0, place - before, length)
+    right = torch.where(after < length, after - place, length)
+    return after - before - 1, torch.minimum(left, right)
 
 
 def empirical(t: float, length: int, *, masking: str, samples: int, seed: int) -> MaskRuns:
@@ -94,5 +91,8 @@ def empirical(t: float, length: int, *, masking: str, samples: int, seed: int) -
     u = uniform(seed, Stream.MASK_RUNS, 0, torch.arange(samples), length)
     x = torch.zeros(samples, length, dtype=torch.int64)
     mask = MASKINGS[masking].corrupt(x, torch.full((samples,), t), u, None, 1).predicted
-    run, nearest = (c.double() / c.sum().clamp(min=1) for c in counted(mask))
+    run, nearest = (
+        torch.bincount(found[mask] - 1, minlength=length).double() / mask.sum().clamp(min=1)
+        for found in around(mask)
+    )
     return MaskRuns(run, nearest)

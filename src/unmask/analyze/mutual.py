@@ -83,12 +83,15 @@ def read_text(blocks: Blocks, most: int = MOST_TOKENS) -> Text:
     """
     n, length = len(blocks), blocks.block_size
     groups = min(_GROUPS, n)
-    rows_each = max(1, min(n // max(groups, 1), most // (max(groups, 1) * length)))
-    rows = np.concatenate(
-        [np.arange(g * n // groups, g * n // groups + rows_each) for g in range(groups)] or [[]]
-    ).astype(np.int64)
+    if n * length <= most:
+        rows = np.arange(n)
+        stretch = rows * groups // max(n, 1)
+    else:
+        starts, each = np.arange(groups) * n // groups, max(1, most // length // groups)
+        rows = (starts[:, None] + np.arange(each)).flatten()
+        stretch = np.repeat(np.arange(groups), each)
     x, valid = blocks.batch(torch.from_numpy(rows))
-    group = np.repeat(np.arange(groups), rows_each * length)
+    group = np.repeat(stretch, length)
     unit = group if valid is None else np.repeat(np.arange(len(rows)), length)
     if valid is not None:
         unit = np.where(valid.flatten().numpy(), unit, -1)

@@ -103,7 +103,9 @@ def recommended_bell(locality: Locality) -> Bell:
     return Bell(float(mean), float((second - first**2).clamp(min=0).sqrt() / slope))
 
 
-def measured_bell(c_t: Sequence[float | None], entropy: float, window: WindowProfile) -> Bell | None:
+def measured_bell(
+    c_t: Sequence[float | None], entropy: float, window: WindowProfile
+) -> Bell | None:
     """The bell that a trained model's own c(t) asks for.
 
     Its centre is the maximum of t (H - c(t)), a parabola through the best of the bins and its

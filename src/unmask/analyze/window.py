@@ -105,7 +105,7 @@ def window_profile(
             on_pass()
 
     def by_block(values: Tensor) -> Tensor:
-        return values.unflatten(0, (-1, targets)).mean(dim=1)
+        return values.view(-1, targets).mean(dim=1)
 
     return WindowProfile(radii, {s: by_block(v) for s, v in ce.items()}, by_block(unigram))
 
@@ -129,9 +129,7 @@ def distance_holding(profile: WindowProfile, side: str, part: float) -> tuple[fl
     gain = profile.unigram[:, None] - profile.ce[side]
     n = len(gain)
     value = _crossing(gain.mean(dim=0), profile.radii, part)
-    without = [
-        _crossing(mean, profile.radii, part) for mean in (gain.sum(dim=0) - gain) / (n - 1)
-    ]
+    without = [_crossing(mean, profile.radii, part) for mean in (gain.sum(dim=0) - gain) / (n - 1)]
     if value is None or any(w is None for w in without):
         return None
     spread = torch.tensor([w for w in without if w is not None], dtype=torch.float64)

@@ -1,13 +1,30 @@
-"""What the options of ``train`` and ``compare`` are laid over."""
+"""What a command is, and what the options of ``train`` and ``compare`` are laid over."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from rich.console import Console
 
 from unmask.config import Config, load_config, load_preset, preset_names
 
 DEFAULT_PRESET = "nano,fast"
 PRESET_HELP = f"Where to start: {', '.join(preset_names())}, or several, the last over the first."
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: (its arguments, where to print) -> exit status, and what it does in a line."""
+
+    run: Callable[[Sequence[str], Console], int]
+    summary: str
+
+
+def list_commands(commands: Mapping[str, Command]) -> str:
+    """A line for each, for the help."""
+    width = max(map(len, commands)) + 2
+    return "\n".join(f"  {name:<{width}}{c.summary}" for name, c in commands.items())
 
 
 def base_config(arguments: Sequence[str]) -> Config:

@@ -1,11 +1,12 @@
 """Which commands there are, and how each one's errors become an exit status."""
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from rich.console import Console
 
+from unmask.cli.analyze import analyze_command
+from unmask.cli.base import Command, list_commands
 from unmask.cli.compare import compare_command
 from unmask.cli.report import report_command
 from unmask.cli.sample import sample_command
@@ -13,18 +14,10 @@ from unmask.cli.train import train_command
 from unmask.errors import UserError, unknown
 from unmask.train import TRAINING_FAILED, TrainingFailed
 
-
-@dataclass(frozen=True)
-class Command:
-    """A command: (its arguments, where to print) -> exit status, and what it does in a line."""
-
-    run: Callable[[Sequence[str], Console], int]
-    summary: str
-
-
 COMMANDS = {
     "train": Command(train_command, "train a model in a run folder, or resume one"),
     "compare": Command(compare_command, "train recipes side by side and measure the speed-up"),
+    "analyze": Command(analyze_command, "see why a corpus or a run is slow to learn"),
     "report": Command(report_command, "make a comparison's report again from its records"),
     "sample": Command(sample_command, "print texts drawn from a run"),
 }
@@ -58,15 +51,13 @@ def _tell(message: str, status: int) -> int:
 
 
 def _help() -> str:
-    width = max(map(len, COMMANDS)) + 2
-    commands = "\n".join(f"  {name:<{width}}{c.summary}" for name, c in COMMANDS.items())
     return f"""\
 usage: unmask COMMAND [OPTIONS]
 
 Train masked diffusion language models fast, see why they are slow, prove the speed-up.
 
 commands:
-{commands}
+{list_commands(COMMANDS)}
 
 unmask COMMAND --help shows a command's options.
 """
