@@ -54,8 +54,8 @@ def test_the_commands_are_understood(line: str, monkeypatch: pytest.MonkeyPatch)
     def reached(*_: object, **__: object) -> None:
         raise Reached
 
-    work = ("train_run", "compare", "open_run", "write_report", "load_config")
-    for module in pkgutil.iter_modules(cli.__path__, "unmask.cli."):
+    work = ("train_run", "compare", "open_run", "write_report", "load_config", "locality_of_corpus")
+    for module in pkgutil.walk_packages(cli.__path__, "unmask.cli."):
         for name in work:
             if hasattr(found := importlib.import_module(module.name), name):
                 monkeypatch.setattr(found, name, reached)

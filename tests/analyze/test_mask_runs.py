@@ -38,11 +38,11 @@ def test_the_closed_form_in_a_block_is_the_enumeration(t: float, length: int) ->
 
 @pytest.mark.parametrize("t", [0.1, 0.5, 0.9])
 def test_a_long_block_is_a_text_without_ends(t: float) -> None:
-    short, long = endless(t, 20), in_block(t, 20_000 if t < 0.9 else 4000)
+    short, long = endless(t, 20), in_block(t, 1500)
     assert float(short.run.sum()) == pytest.approx(1)
     assert float(short.nearest.sum()) == pytest.approx(1)
-    torch.testing.assert_close(short.run[:-1], long.run[:19], atol=2e-3, rtol=0)
-    torch.testing.assert_close(short.nearest[:-1], long.nearest[:19], atol=2e-3, rtol=0)
+    torch.testing.assert_close(short.run[:-1], long.run[:19], atol=5e-3, rtol=0)
+    torch.testing.assert_close(short.nearest[:-1], long.nearest[:19], atol=5e-3, rtol=0)
 
 
 def test_around_is_what_one_sees() -> None:

@@ -16,6 +16,7 @@ from unmask.analyze.window import (
     window_profile,
 )
 from unmask.data import Blocks
+from unmask.model.transformer import Head
 
 V, LENGTH, MASK = 16, 32, 16
 
@@ -27,14 +28,13 @@ class Copier(nn.Module):
 
     def __init__(self, far: int) -> None:
         super().__init__()
-        self.far, self.embedding = far, nn.Embedding(V + 1, 1)
+        self.far, self.embedding, self.head = far, nn.Embedding(V + 1, 1), Head(V, V, ())
+        # logits: 4 for the token copied, all equal for a mask
+        self.head.weight = nn.Parameter(4 * torch.eye(V))
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         source = torch.roll(x, self.far, dims=1)
         return nn.functional.one_hot(source, V + 1)[..., :V].float()
-
-    def head(self, hidden: Tensor) -> Tensor:
-        return 4.0 * hidden  # logits: 4 for the token copied, all equal for a mask
 
 
 def test_the_radii() -> None:

@@ -105,7 +105,7 @@ def window_profile(
             on_pass()
 
     def by_block(values: Tensor) -> Tensor:
-        return values.view(-1, targets).mean(dim=1)
+        return values.view(-1, targets, *values.shape[1:]).mean(dim=1)
 
     return WindowProfile(radii, {s: by_block(v) for s, v in ce.items()}, by_block(unigram))
 
