@@ -13,7 +13,7 @@ from unmask.errors import UserError, unknown
 from unmask.evaluate import ValidationConfig
 from unmask.files import write_whole
 from unmask.model import ModelConfig
-from unmask.recipe import parse_recipe
+from unmask.recipe import is_auto, parse_recipe, with_bell
 from unmask.section import Section
 from unmask.train import TrainConfig
 
@@ -22,7 +22,11 @@ class Config(Section):
     """Everything that decides a run's result, apart from the machine."""
 
     seed: int = Field(0, ge=0, description="of the initial weights, data order, rates and masks")
-    recipe: str = Field("fast", description="NAME[:key=value,...], e.g. bell:mean=0.4,std=0.15")
+    recipe: str = Field(
+        "fast",
+        description="NAME[:key=value,...], e.g. bell:mean=0.4,std=0.15; bell:auto: the bell that "
+        "the corpus asks for, computed before training",
+    )
     corpus: CorpusConfig = CorpusConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
@@ -31,7 +35,13 @@ class Config(Section):
     @field_validator("recipe")
     @classmethod
     def _write_out(cls, text: str) -> str:
-        """Keep the recipe with every parameter named, so that a new default changes no old run."""
+        """Keep the recipe with every parameter named, so that a new default changes no old run.
+
+        ``bell:auto`` stays until the corpus is known (`unmask.run.settle_recipe`).
+        """
+        if is_auto(text):
+            parse_recipe(with_bell(text, "mean=0.5,std=0.2"))  # told now if the rest is wrong
+            return text
         return parse_recipe(text).spec()
 
 

@@ -185,3 +185,17 @@ def parse_recipe(text: str) -> Recipe:
         _Overrides, {**current, **{k: options[k] for k in own if k in options}}, f"recipe {name!r}"
     )
     return replace(recipe, time=time, **dataclasses.asdict(chosen))
+
+
+AUTO = "auto"
+"""In place of a recipe's first parameter: centre and width are computed from the corpus."""
+
+
+def is_auto(text: str) -> bool:
+    """Whether a recipe is written ``NAME:auto[,key=value,...]``."""
+    return text.partition(":")[2].partition(",")[0] == AUTO
+
+
+def with_bell(text: str, bell: str) -> str:
+    """A recipe ``NAME:auto[,...]`` with ``bell``, ``mean=...,std=...``, in place of ``auto``."""
+    return text.replace(f":{AUTO}", f":{bell}", 1)

@@ -14,12 +14,13 @@ from typing import Any
 
 from rich.console import Console
 
-from unmask.config import Config, differences, load_config, save_config
+from unmask.analyze import mutual_information, read_text, recommended_bell
+from unmask.config import Config, differences, load_config, save_config, with_options
 from unmask.data import Data, Tokenizer, load_data, saved_tokenizer
 from unmask.errors import UserError
 from unmask.files import locked, write_whole
 from unmask.model import Transformer, parameter_count
-from unmask.recipe import parse_recipe
+from unmask.recipe import is_auto, parse_recipe, with_bell
 from unmask.train import Checkpoint, Outcome, find_checkpoint, train
 from unmask.train.device import choose_device
 from unmask.train.metrics import check_sinks
@@ -45,6 +46,9 @@ def train_run(config: Config, folder: Path, *, resume: bool, console: Console) -
     find_checkpoint(folder / "checkpoints")  # a damaged one is told before the corpus is read
     data = load_data(config.corpus, console=console)
     _check_corpus(data.facts, folder / "corpus.json")
+    if is_auto(config.recipe):
+        config = settle_recipe(config, data, console)
+        _check_folder(config, folder, resume)
     recipe = parse_recipe(config.recipe)
     model = build_model(config, data.tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,6 +69,26 @@ def train_run(config: Config, folder: Path, *, resume: bool, console: Console) -
             folder=folder,
             console=console,
         )
+
+
+def settle_recipe(config: Config, data: Data, console: Console) -> Config:
+    """Put the numbers that the training text asks for in the place of ``auto``, if it is there.
+
+    They are a function of the corpus alone (`unmask.analyze.recommended_bell`).
+
+    Raises:
+        UserError: the text is too short, or its tokens tell nothing about each other.
+    """
+    if not is_auto(config.recipe):
+        return config
+    with console.status("bell:auto: measuring the locality of the training text"):
+        locality = mutual_information(read_text(data.train))
+    bell = recommended_bell(locality).recipe.partition(":")[2]
+    recipe = with_bell(config.recipe, bell)
+    console.print(
+        f"{config.recipe}: {recipe}, by the locality of the training text", highlight=False
+    )
+    return with_options(config, {"recipe": recipe})
 
 
 def build_model(config: Config, tokenizer: Tokenizer) -> Transformer:
@@ -122,6 +146,8 @@ def _check_folder(config: Config, folder: Path, resume: bool) -> None:
         raise UserError(f"cannot resume {folder}: it is not a run (it holds no config.yaml)")
     changed = differences(load_config(folder / "config.yaml"), config)
     changed = {key: values for key, values in changed.items() if key not in CONTINUABLE}
+    if is_auto(config.recipe):  # looked at again when the corpus has given its numbers
+        changed.pop("recipe", None)
     if changed:
         listed = "; ".join(f"{key}: {old} -> {new}" for key, (old, new) in changed.items())
         raise UserError(

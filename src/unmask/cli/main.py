@@ -18,10 +18,10 @@ from unmask.train import TRAINING_FAILED, TrainingFailed
 COMMANDS = {
     "train": Command(train_command, "train a model in a run folder, or resume one"),
     "compare": Command(compare_command, "train recipes side by side and measure the speed-up"),
+    "analyze": Command(analyze_command, "see why a corpus or a run is slow to learn"),
     "report": Command(report_command, "make a comparison's report again from its records"),
     "evaluate": Command(evaluate_command, "measure the likelihood of a text under a model"),
     "sample": Command(sample_command, "print texts drawn from a run"),
-    "analyze": Command(analyze_command, "see why it learns as it does: analyses of runs"),
 }
 
 

@@ -16,7 +16,8 @@ from unmask.config import differences, load_config
 from unmask.data import load_data
 from unmask.errors import UserError
 from unmask.files import write_whole
-from unmask.run import CONTINUABLE, open_run
+from unmask.recipe import is_auto
+from unmask.run import CONTINUABLE, open_run, settle_recipe
 from unmask.sample import sample
 
 SHARED = ("corpus.", "validation.", "seed")
@@ -54,6 +55,9 @@ def compare(
     _check_comparable(arms)
     if quality is not None:
         check_quality(quality)
+    if any(is_auto(arm.config.recipe) for arm in arms):
+        data = load_data(arms[0].config.corpus, console=console)
+        arms = [Arm(arm.name, settle_recipe(arm.config, data, console)) for arm in arms]
     trials = [
         Trial(arm, seed, folder / arm.folder / f"seed-{seed}")
         for seed in range(seeds)

@@ -52,6 +52,13 @@ def summarise(trials: list[Trial]) -> dict[str, Any]:
         "baseline": arms[0],
         "seeds": seeds,
         "recipes": recipes,
+        **environment(),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers were made on: ``machine`` and ``versions``."""
+    return {
         "machine": {
             "system": platform.platform(),
             "processor": platform.machine(),

@@ -27,6 +27,9 @@ class Stream(IntEnum):
     EVAL_MASK = 4
     SAMPLE_UNMASK = 5
     SAMPLE_TOKEN = 6
+    PAIRS = 16
+    MASK_RUNS = 17
+    WINDOW = 18
     TRANSFORM = 20
     SIGNAL_BLOCK = 21
     SIGNAL_TIME = 22

@@ -1,7 +1,7 @@
 """The page of the report: one file of HTML that needs nothing else."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from unmask.report.palette import INK, colour
@@ -120,6 +120,16 @@ def plot_section(title: str, name: str, svg: str, caption: str) -> str:
     return (
         f'<h2>{text(title)}</h2>\n<figure id="{name}">\n{svg}\n'
         f'<figcaption>{text(caption)} <a href="{name}.png">PNG</a></figcaption>\n</figure>'
+    )
+
+
+def table(name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of plain cells that scrolls where it is too wide."""
+    top = "".join(f"<th>{text(head)}</th>" for head in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{text(c)}</td>' for c in row)}</tr>" for row in rows)
+    return (
+        f'<div class="scroll"><table id="{name}"><thead><tr>{top}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
     )
 
 

@@ -6,10 +6,12 @@ from rich.console import Console
 
 from unmask.cli.analyze.interventions import interventions_command
 from unmask.cli.analyze.learnability import learnability_command
+from unmask.cli.analyze.locality import locality_command
 from unmask.cli.base import Command, list_commands
 from unmask.errors import UserError, unknown
 
 SUBCOMMANDS: dict[str, Command] = {
+    "locality": Command(locality_command, "how near the information of a corpus or run sits"),
     "learnability": Command(
         learnability_command, "what is left to learn at each mask rate, and which rates teach it"
     ),
