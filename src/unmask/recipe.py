@@ -10,7 +10,6 @@ import dataclasses
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from unmask.diffusion.masking import MASKINGS, Corrupted
@@ -91,21 +90,6 @@ class Recipe:
     ) -> Corrupted:
         """Hide tokens of x (B, L) at rates t (B,) with uniform noise u (B, L)."""
         return MASKINGS[self.masking].corrupt(x, t, u, valid, mask_id)
-
-    def most_predicted(self, batch_size: int, length: int) -> int | None:
-        """The most positions that any step's global batch of (batch_size, length) tokens predicts.
-
-        None where the masking leaves their number to chance. Else each rate is at most that of its
-        stratum's upper end, and so is each count; stratified, the sum exceeds no batch's count by
-        more than about one sequence.
-        """
-        count = MASKINGS[self.masking].count
-        if count is None:
-            return None
-        ends = torch.ones(batch_size, dtype=torch.float64)
-        if self.stratified:
-            ends = (torch.arange(batch_size) + 1).double() / batch_size
-        return int(count(self.time.quantile(ends).float(), length).sum())
 
     def weights(self, t: Tensor) -> Tensor:
         """Weight of each sample's summed cross-entropy, w(t) / E_p[w(t) t]; t's shape and dtype.

@@ -31,13 +31,10 @@ class Masking:
 
     Attributes:
         corrupt: the rule.
-        count: (t (B,), L) -> how many of L tokens it predicts, (B,), never falling with t; None
-            where that is left to chance.
         causal: whether the model must not look ahead (it predicts from what lies to the left).
     """
 
     corrupt: Corrupt
-    count: Callable[[Tensor, int], Tensor] | None = None
     causal: bool = False
 
 
@@ -84,21 +81,13 @@ def fixed_count(x: Tensor, t: Tensor, u: Tensor, valid: Tensor | None, mask_id: 
     1/n above t.
     """
     n = x.shape[1] if valid is None else valid.sum(dim=1)
-    mask = exact_count(_rounded_up(t, n), u, valid)
+    mask = exact_count((t * n).ceil().long(), u, valid)
     return Corrupted(x.masked_fill(mask, mask_id), mask)
-
-
-def _rounded_up(t: Tensor, n: Tensor | int) -> Tensor:
-    return (t * n).ceil().long()
-
-
-def _all(t: Tensor, n: int) -> Tensor:
-    return torch.full_like(t, n, dtype=torch.int64)
 
 
 MASKINGS: dict[str, Masking] = {
     "bernoulli": Masking(bernoulli),
-    "fixed-count": Masking(fixed_count, count=_rounded_up),
-    "next-token": Masking(next_token, count=_all, causal=True),
+    "fixed-count": Masking(fixed_count),
+    "next-token": Masking(next_token, causal=True),
 }
 """The mask strategies by the name a recipe calls them."""

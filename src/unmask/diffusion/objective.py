@@ -99,12 +99,7 @@ def predicted_cross_entropy(
 
 
 def predicted_loss(
-    hidden: Tensor,
-    targets: Tensor,
-    predicted: Tensor,
-    weights: Tensor,
-    head: Projection,
-    most: int | None = None,
+    hidden: Tensor, targets: Tensor, predicted: Tensor, weights: Tensor, head: Projection
 ) -> Tensor:
     """Weighted sum of the cross-entropies at the predicted positions: for training.
 
@@ -114,31 +109,17 @@ def predicted_loss(
         predicted: (B, L) bool.
         weights: (B,) weight of each row.
         head: the vocabulary projection.
-        most: no fewer than there are predicted positions: so many are then computed, those too many
-            with weight 0. The same sum, of a shape that is known without waiting for the device.
 
     Returns:
         Sum over rows b of weights[b] times the row's summed cross-entropy in nats, a scalar.
     """
-    hidden, targets, rows = _where(hidden, targets, predicted, most)
-    weights = weights[rows]
-    if most is not None:
-        weights = weights * (torch.arange(most, device=weights.device) < predicted.sum())
-    return weighted_cross_entropy_sum(hidden, targets, weights, head)
+    hidden, targets, rows = _where(hidden, targets, predicted)
+    return weighted_cross_entropy_sum(hidden, targets, weights[rows], head)
 
 
-def _where(
-    hidden: Tensor, targets: Tensor, predicted: Tensor, most: int | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Hidden states (M, D), targets (M,) and rows (M,) of the predicted positions.
-
-    With ``most`` M is that, and positions that are not predicted stand behind those that are.
-    """
-    flat = predicted.flatten()
-    if most is None:
-        where = flat.nonzero().squeeze(1)
-    else:
-        where = (~flat).to(torch.uint8).argsort(stable=True)[:most]
+def _where(hidden: Tensor, targets: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Hidden states (M, D), targets (M,) and rows (M,) of the predicted positions."""
+    where = predicted.flatten().nonzero().squeeze(1)
     return (
         hidden.flatten(0, 1).index_select(0, where),
         targets.flatten().index_select(0, where),

@@ -23,7 +23,6 @@ class Batch:
         t: (b,) mask rates.
         u: (b, L) uniform noise for the masks.
         n_tokens: tokens (without padding) in the *global* batch: what the loss is divided by.
-        most: a bound on the predicted positions, the same at every step; None: none is known.
     """
 
     x: Tensor
@@ -31,13 +30,9 @@ class Batch:
     t: Tensor
     u: Tensor
     n_tokens: int
-    most: int | None = None
 
     def split(self, parts: int) -> Iterator["Batch"]:
         """The batch in micro-batches of (nearly) equal size."""
-        if parts == 1:
-            yield self
-            return
         for rows in torch.arange(len(self.x), device=self.x.device).tensor_split(parts):
             valid = None if self.valid is None else self.valid[rows]
             yield Batch(self.x[rows], valid, self.t[rows], self.u[rows], self.n_tokens)
@@ -60,8 +55,6 @@ def draw_batch(
         t=t.to(device, non_blocking=True),
         u=uniform(seed, Stream.MASK, step, slots.to(device), x.shape[1]),
         n_tokens=x.numel() if valid is None else int(valid.sum()),
-        # On a CPU there is nothing to wait for, and the rows too many would cost.
-        most=None if device.type == "cpu" else recipe.most_predicted(batch_size, x.shape[1]),
     )
 
 
@@ -81,4 +74,4 @@ def batch_loss(
     corrupted = recipe.corrupt(batch.x, batch.t, batch.u, valid=batch.valid, mask_id=mask_id)
     hidden = network(corrupted.inputs, batch.valid)
     weights = recipe.weights(batch.t) / batch.n_tokens
-    return predicted_loss(hidden, batch.x, corrupted.predicted, weights, head, batch.most)
+    return predicted_loss(hidden, batch.x, corrupted.predicted, weights, head)

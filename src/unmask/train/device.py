@@ -32,7 +32,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     """The context that forward passes run in: bfloat16 autocast, or nothing for float32.
 
     ``auto`` is bfloat16 where the hardware multiplies matrices in it: on such a GPU, and on a CPU
-    with AMX or AVX512-BF16 (docs/performance.md has what it gains).
+    with AMX (docs/performance.md has what it gains).
     """
     if precision == "auto":
         precision = "bf16" if _multiplies_bfloat16(device) else "fp32"
@@ -47,7 +47,7 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cpu":
         # Older versions of torch cannot be asked.
         capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-        return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+        return bool(capabilities.get("amx_bf16"))
     return False
 
 
