@@ -1,5 +1,6 @@
 """Recipes: read from text and written back, and mask rates as functions of counters."""
 
+import dataclasses
 import re
 
 import pytest
@@ -10,7 +11,15 @@ from scipy import stats
 
 from unmask.diffusion.masking import MASKINGS
 from unmask.diffusion.objective import WEIGHTINGS
-from unmask.diffusion.time import TIME_DISTRIBUTIONS, Beta, Full, TruncatedNormal, Uniform
+from unmask.diffusion.time import (
+    TIME_DISTRIBUTIONS,
+    Beta,
+    Full,
+    TruncatedNormal,
+    Uniform,
+    deal,
+    stratify,
+)
 from unmask.errors import UserError
 from unmask.recipe import RECIPES, Recipe, parse_recipe
 
@@ -189,3 +198,36 @@ def test_micro_batches_of_a_stratified_batch_are_alike():
     for step in range(20):
         means = times("standard", step).view(4, 8).mean(dim=1)
         assert ((means - 0.5).abs() < 0.12).all()
+
+
+@given(specs(), st.sampled_from([1, 2, 7, 32]), st.integers(1, 130))
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_no_batch_predicts_more_than_its_bound_and_one_nearly_as_many(case, n, length):
+    """Sample by sample, also where every rate is the greatest of its stratum."""
+    recipe = dataclasses.replace(parse_recipe(case[0]), masking="fixed-count")
+    slots = torch.arange(n)
+    most = recipe.most_predicted(slots=slots, batch_size=n, length=length)
+    almost_one = torch.full((n,), 1 - 2.0**-53, dtype=torch.float64)
+    top = stratify(deal(n), almost_one, n) if recipe.stratified else almost_one
+    greatest = recipe.time.quantile(top).float()
+    x = torch.zeros(n, length, dtype=torch.int64)
+    u = torch.rand(n, length, generator=torch.Generator().manual_seed(0))
+    drawn = [recipe.times(seed=0, step=s, slots=slots, batch_size=n) for s in range(3)]
+    for t in (greatest, *drawn):
+        predicted = recipe.corrupt(x, t, u, valid=None, mask_id=1).predicted.sum(dim=1)
+        assert (predicted <= most).all()
+        shorter = torch.arange(length) < length // 2
+        padded = recipe.corrupt(x, t, u, valid=shorter.expand(n, -1), mask_id=1).predicted
+        assert (padded.sum(dim=1) <= most).all()
+    reached = recipe.corrupt(x, greatest, u, valid=None, mask_id=1).predicted.sum(dim=1)
+    assert (most - reached <= 1).all() and (most <= length).all()
+
+
+def test_only_where_the_masking_counts_is_there_a_bound():
+    bounds = {
+        name: parse_recipe(name).most_predicted(slots=SLOTS, batch_size=N, length=128)
+        for name in ("bell", "bell:masking=fixed-count", "ar")
+    }
+    assert bounds["bell"] is None
+    assert (bounds["ar"] == 128).all()
+    assert int(bounds["bell:masking=fixed-count"].sum()) < 128 * N * 0.54  # 0.5 on average

@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from unmask.diffusion.masking import MASKINGS, Corrupted
@@ -84,6 +85,30 @@ class Recipe:
         if self.stratified:
             u = stratify(deal(batch_size)[slots], u, batch_size)
         return self.time.quantile(u).float()
+
+    def most_predicted(self, *, slots: Tensor, batch_size: int, length: int) -> Tensor | None:
+        """The most positions predicted in some samples of any step's global batch.
+
+        A sample's rate is at most the quantile at its stratum's upper end.
+
+        Args:
+            slots: (b,) int64, as in `times`.
+            batch_size: samples in the global batch.
+            length: L, tokens in a block.
+
+        Returns:
+            (b,) int64; None where the masking has no bound but L.
+        """
+        most = MASKINGS[self.masking].most
+        if most is None:
+            return None
+        upper = torch.ones(len(slots), dtype=torch.float64)
+        if self.stratified:
+            upper = (deal(batch_size)[slots] + 1).double() / batch_size
+        t = self.time.quantile(upper).float()
+        # A float32 above: rounding inside the quantile cannot lift a rate over it.
+        t = torch.nextafter(t, torch.full_like(t, 2.0))
+        return most(t, length).clamp(max=length)
 
     def corrupt(
         self, x: Tensor, t: Tensor, u: Tensor, *, valid: Tensor | None, mask_id: int

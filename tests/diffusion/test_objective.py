@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._dynamo.testing import CompileCounter
 
 from unmask.diffusion.objective import predicted_cross_entropy, predicted_loss
 from unmask.recipe import parse_recipe
@@ -48,6 +49,52 @@ def test_loss_and_gradients_equal_those_of_full_logits(spec):
     torch.testing.assert_close(h.grad.double(), full_h.grad, rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(w.grad.double(), full_w.grad, rtol=1e-4, atol=1e-7)
     assert (h.grad[~predicted] == 0).all()
+
+
+@pytest.mark.parametrize("superfluous", [0, 1, 17])
+def test_a_budget_changes_neither_loss_nor_gradients(superfluous):
+    hidden, head, targets, predicted, t = problem()
+    budget = int(predicted.sum()) + superfluous
+    found = []
+    for limit in (None, budget):
+        h, w = leaves(hidden, head)
+        loss = predicted_loss(h, targets, predicted, t, projection(w), limit)
+        loss.backward()
+        found.append((loss.detach(), h.grad, w.grad))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+    assert (found[1][1][~predicted] == 0).all()
+
+
+def test_a_budget_that_is_too_small_is_an_error():
+    hidden, head, targets, predicted, t = problem()
+    budget = int(predicted.sum()) - 1
+    with pytest.raises(RuntimeError, match=f"more predicted positions than {budget}"):
+        predicted_loss(hidden, targets, predicted, t, projection(head), budget)
+
+
+def test_within_a_budget_compiled_loss_and_network_see_one_shape():
+    """The same graphs whatever the masks; without it their number is a new shape each time."""
+    network = torch.nn.Linear(D, D, bias=False)
+    _, head, targets, _, t = problem()
+
+    def loss(hidden, predicted, budget):
+        return predicted_loss(network(hidden), targets, predicted, t, projection(head), budget)
+
+    def compilations(budget):
+        torch._dynamo.reset()
+        counter = CompileCounter()
+        compiled = torch.compile(loss, backend=counter, dynamic=False)
+        seen = []
+        for masked in (20, 25, 30):
+            hidden, _, _, predicted, _ = problem(masked / (B * L))
+            compiled(hidden, predicted, budget).backward()
+            seen.append(counter.frame_count)
+        return seen
+
+    bounded, counted = compilations(B * L), compilations(None)
+    assert bounded[0] == bounded[-1] > 0
+    assert counted[-1] > counted[0]
 
 
 def test_each_cross_entropy_comes_with_its_row():

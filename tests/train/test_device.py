@@ -32,9 +32,13 @@ def test_precision(precision: str, wanted: torch.dtype) -> None:
 
 @pytest.mark.parametrize(
     ("capabilities", "wanted"),
-    [({"amx_bf16": True}, torch.bfloat16), ({"avx512_bf16": True}, torch.float32)],
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": False, "avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": False, "avx512_bf16": False, "avx512_f": True}, torch.float32),
+    ],
 )
-def test_auto_is_bfloat16_on_a_cpu_with_amx_alone(
+def test_auto_is_bfloat16_on_a_cpu_that_multiplies_in_it(
     capabilities: dict[str, bool], wanted: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
@@ -55,6 +59,7 @@ def test_bf16_trains_as_fp32_does(
     for precision in ("fp32", "bf16"):
         run = tmp_path / precision
         options = ["--train.steps", 100, "--train.precision", precision]
+        options += ["--train.learning-rate", 0.002]
         assert unmask("train", "--run", run, *small, *options)[0] == 0
         finals[precision] = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert finals["bf16"]["nelbo"] == pytest.approx(finals["fp32"]["nelbo"], abs=0.03)

@@ -25,6 +25,11 @@ Corrupt = Callable[[Tensor, Tensor, Tensor, Tensor | None, int], Corrupted]
 uniform noise in [0, 1), valid (B, L) bool or None where there is no padding."""
 
 
+Most = Callable[[Tensor, int], Tensor]
+"""(t, L) -> (B,) int64, the most positions predicted in sequences of at most L tokens at rates t;
+non-decreasing in t."""
+
+
 @dataclass(frozen=True)
 class Masking:
     """A mask strategy.
@@ -32,10 +37,12 @@ class Masking:
     Attributes:
         corrupt: the rule.
         causal: whether the model must not look ahead (it predicts from what lies to the left).
+        most: how many positions it predicts at most; None where only L bounds it.
     """
 
     corrupt: Corrupt
     causal: bool = False
+    most: Most | None = None
 
 
 def bernoulli(x: Tensor, t: Tensor, u: Tensor, valid: Tensor | None, mask_id: int) -> Corrupted:
@@ -81,13 +88,23 @@ def fixed_count(x: Tensor, t: Tensor, u: Tensor, valid: Tensor | None, mask_id: 
     1/n above t.
     """
     n = x.shape[1] if valid is None else valid.sum(dim=1)
-    mask = exact_count((t * n).ceil().long(), u, valid)
+    mask = exact_count(rounded_up(t, n), u, valid)
     return Corrupted(x.masked_fill(mask, mask_id), mask)
+
+
+def rounded_up(t: Tensor, n: int | Tensor) -> Tensor:
+    """ceil(t n), (B,) int64: what `fixed_count` masks of n tokens, so the most it does of fewer."""
+    return (t * n).ceil().long()
+
+
+def every(t: Tensor, n: int) -> Tensor:
+    """n whatever the rate, (B,) int64."""
+    return torch.full(t.shape, n)
 
 
 MASKINGS: dict[str, Masking] = {
     "bernoulli": Masking(bernoulli),
-    "fixed-count": Masking(fixed_count),
-    "next-token": Masking(next_token, causal=True),
+    "fixed-count": Masking(fixed_count, most=rounded_up),
+    "next-token": Masking(next_token, causal=True, most=every),
 }
 """The mask strategies by the name a recipe calls them."""

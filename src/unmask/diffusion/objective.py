@@ -94,12 +94,18 @@ def predicted_cross_entropy(
     Returns:
         The cross-entropies in nats, (M,) float32 in row order, and the row of each, (M,) int64.
     """
-    hidden, targets, rows = _where(hidden, targets, predicted)
+    where = predicted.flatten().nonzero().squeeze(1)
+    hidden, targets, rows = _gather(hidden, targets, where)
     return cross_entropies(hidden, targets, head), rows
 
 
 def predicted_loss(
-    hidden: Tensor, targets: Tensor, predicted: Tensor, weights: Tensor, head: Projection
+    hidden: Tensor,
+    targets: Tensor,
+    predicted: Tensor,
+    weights: Tensor,
+    head: Projection,
+    budget: int | None = None,
 ) -> Tensor:
     """Weighted sum of the cross-entropies at the predicted positions: for training.
 
@@ -109,17 +115,29 @@ def predicted_loss(
         predicted: (B, L) bool.
         weights: (B,) weight of each row.
         head: the vocabulary projection.
+        budget: at least as many as are predicted. With it so many positions are projected
+            whatever the masks, the superfluous ones with weight 0: every shape is constant, and
+            nothing waits for the device to count.
 
     Returns:
         Sum over rows b of weights[b] times the row's summed cross-entropy in nats, a scalar.
+
+    Raises:
+        RuntimeError: more are predicted than the budget (on a GPU at the next synchronisation).
     """
-    hidden, targets, rows = _where(hidden, targets, predicted)
-    return weighted_cross_entropy_sum(hidden, targets, weights[rows], head)
+    flat = predicted.flatten()
+    if budget is None:
+        where = flat.nonzero().squeeze(1)
+    else:
+        torch._assert_async(flat.sum() <= budget, f"more predicted positions than {budget}")
+        first = flat.byte().argsort(descending=True, stable=True)  # the predicted ones
+        where = first[:budget]
+    hidden, targets, rows = _gather(hidden, targets, where)
+    return weighted_cross_entropy_sum(hidden, targets, weights[rows] * flat[where], head)
 
 
-def _where(hidden: Tensor, targets: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Hidden states (M, D), targets (M,) and rows (M,) of the predicted positions."""
-    where = predicted.flatten().nonzero().squeeze(1)
+def _gather(hidden: Tensor, targets: Tensor, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Hidden states (M, D), targets (M,) and rows (M,) of the flat positions ``where`` (M,)."""
     return (
         hidden.flatten(0, 1).index_select(0, where),
         targets.flatten().index_select(0, where),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from unmask.diffusion.linear_cross_entropy import Projection
 from unmask.diffusion.noise import Stream, uniform
 from unmask.diffusion.objective import predicted_loss
 from unmask.recipe import Recipe
+from unmask.train.device import send
 
 
 @dataclass(frozen=True)
@@ -21,21 +23,27 @@ class Batch:
         x: (b, L) int64 clean tokens.
         valid: (b, L) bool, False at padding; None where there is none.
         t: (b,) mask rates.
+        weights: (b,) weight of each sample's summed cross-entropy.
         u: (b, L) uniform noise for the masks.
+        most: (b,) int64 on the CPU, the most positions predicted in each sample; None where that
+            is not bounded, or where counting them costs nothing.
         n_tokens: tokens (without padding) in the *global* batch: what the loss is divided by.
     """
 
     x: Tensor
     valid: Tensor | None
     t: Tensor
+    weights: Tensor
     u: Tensor
+    most: Tensor | None
     n_tokens: int
 
     def split(self, parts: int) -> Iterator["Batch"]:
         """The batch in micro-batches of (nearly) equal size."""
-        for rows in torch.arange(len(self.x), device=self.x.device).tensor_split(parts):
-            valid = None if self.valid is None else self.valid[rows]
-            yield Batch(self.x[rows], valid, self.t[rows], self.u[rows], self.n_tokens)
+        fields = (self.x, self.valid, self.t, self.weights, self.u, self.most)
+        pieces = (repeat(None) if x is None else x.tensor_split(parts) for x in fields)
+        for x, valid, t, weights, u, most in zip(*pieces, strict=False):
+            yield Batch(x, valid, t, weights, u, most, self.n_tokens)
 
 
 def draw_batch(
@@ -49,12 +57,18 @@ def draw_batch(
     slots = torch.arange(batch_size)
     x, valid = blocks.batch(sample_blocks(seed, step, slots, batch_size, len(blocks)))
     t = recipe.times(seed=seed, step=step, slots=slots, batch_size=batch_size)
+    n_tokens = x.numel() if valid is None else int(valid.sum())
+    most = None
+    if device.type != "cpu":  # which would have to be waited for to count the masked positions
+        most = recipe.most_predicted(slots=slots, batch_size=batch_size, length=x.shape[1])
     return Batch(
-        x=x.to(device, non_blocking=True),
-        valid=None if valid is None else valid.to(device, non_blocking=True),
-        t=t.to(device, non_blocking=True),
-        u=uniform(seed, Stream.MASK, step, slots.to(device), x.shape[1]),
-        n_tokens=x.numel() if valid is None else int(valid.sum()),
+        x=send(x, device),
+        valid=None if valid is None else send(valid, device),
+        t=send(t, device),
+        weights=send(recipe.weights(t) / n_tokens, device),
+        u=uniform(seed, Stream.MASK, step, send(slots, device), x.shape[1]),
+        most=most,
+        n_tokens=n_tokens,
     )
 
 
@@ -73,5 +87,5 @@ def batch_loss(
     """
     corrupted = recipe.corrupt(batch.x, batch.t, batch.u, valid=batch.valid, mask_id=mask_id)
     hidden = network(corrupted.inputs, batch.valid)
-    weights = recipe.weights(batch.t) / batch.n_tokens
-    return predicted_loss(hidden, batch.x, corrupted.predicted, weights, head)
+    budget = None if batch.most is None else sum(batch.most.tolist())
+    return predicted_loss(hidden, batch.x, corrupted.predicted, batch.weights, head, budget)

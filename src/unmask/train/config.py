@@ -34,7 +34,7 @@ class TrainConfig(Section):
         0.0, ge=0, lt=1, description="decay of averaged weights, used wherever evaluated; 0: none"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="autocast; auto: bf16 on GPUs and CPUs (AMX) that have it, else fp32"
+        "auto", description="autocast; auto: bf16 on GPUs and CPUs whose matrix products have it"
     )
     compile: bool = Field(False, description="torch.compile the network")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 
 import torch
+from torch import Tensor
 
 from unmask.errors import UserError
 
@@ -32,7 +33,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     """The context that forward passes run in: bfloat16 autocast, or nothing for float32.
 
     ``auto`` is bfloat16 where the hardware multiplies matrices in it: on such a GPU, and on a CPU
-    with AMX (docs/performance.md has what it gains).
+    with AMX or AVX512-BF16 (docs/performance.md has what it gains).
     """
     if precision == "auto":
         precision = "bf16" if _multiplies_bfloat16(device) else "fp32"
@@ -47,8 +48,15 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cpu":
         # Older versions of torch cannot be asked.
         capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-        return bool(capabilities.get("amx_bf16"))
+        return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
     return False
+
+
+def send(x: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor from the CPU to a device without waiting for it."""
+    if device.type == "cuda":  # from ordinary memory the copy waits for the work before it
+        x = x.pin_memory()
+    return x.to(device, non_blocking=True)
 
 
 class Stopwatch:

@@ -7,18 +7,18 @@ from counters. The loop never asks which recipe runs.
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from rich.console import Console
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from unmask.data import Data, sample_blocks
 from unmask.evaluate import ValidationConfig, validate
 from unmask.model import Transformer
 from unmask.recipe import Recipe
+from unmask.train.average import average_of, update_average
 from unmask.train.batch import batch_loss, draw_batch
 from unmask.train.checkpoint import (
     Progress,
@@ -80,8 +80,8 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
     model.to(device)
     network = torch.compile(model) if config.compile else model
     optimizers = build_optimizers(model, config)
-    average = _average_of(model, config.ema)
-    evaluated = cast(Transformer, average.module) if average else model
+    average = average_of(model, config.ema)
+    evaluated = average or model
     checkpoints = folder / "checkpoints"
     progress = _restore(checkpoints, model, average, optimizers)
     forget_after(folder, progress.step)
@@ -134,7 +134,7 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
                 optimizer.step()
                 optimizer.zero_grad()
             if average:
-                average.update_parameters(model)
+                update_average(average, model, config.ema, progress.step)
 
             # 4. Count. The numbers stay on the device until they are due.
             recent.add(progress.step, loss, norm, batch.n_tokens)
@@ -172,30 +172,25 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
     return Outcome(progress, stop.signal)
 
 
-def _average_of(model: nn.Module, decay: float) -> AveragedModel | None:
-    """The exponential moving average of the weights, if there is to be one."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
-
-
 def _clip(model: nn.Module, limit: float) -> Tensor:
     """Norm of the whole gradient, which is scaled down to ``limit`` where that is not 0."""
     return nn.utils.clip_grad_norm_(model.parameters(), limit or float("inf"))
 
 
 def _files(
-    model: nn.Module, average: AveragedModel | None, optimizers: list[Optimizer]
+    model: nn.Module, average: nn.Module | None, optimizers: list[Optimizer]
 ) -> dict[str, dict[str, Tensor]]:
     """What a checkpoint holds: file name -> tensors."""
     files = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizers, model)}
     if average:
-        files["ema"] = average.module.state_dict()
+        files["ema"] = average.state_dict()
     return files
 
 
 def _restore(
     checkpoints: Path,
     model: nn.Module,
-    average: AveragedModel | None,
+    average: nn.Module | None,
     optimizers: list[Optimizer],
 ) -> Progress:
     """Load the latest checkpoint into everything; where there is none, a fresh start."""
@@ -205,8 +200,7 @@ def _restore(
     model.load_state_dict(checkpoint.tensors("model"))
     restore_optimizers(optimizers, model, checkpoint.tensors("optimizer"))
     if average:
-        average.module.load_state_dict(checkpoint.tensors("ema"))
-        average.n_averaged.fill_(checkpoint.progress.step)
+        average.load_state_dict(checkpoint.tensors("ema"))
     return checkpoint.progress
 
 
