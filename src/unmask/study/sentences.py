@@ -28,6 +28,10 @@ def reasoning(record: Record) -> list[str]:
     if run is not None:
         errors = run["reach"]["rms_error"]
         listed = ", ".join(f"{name} {error:.2f}" for name, error in errors.items())
+        lines.append(
+            "The windows measure the information that this model can use, not all that the text "
+            "holds."
+        )
         lines.append(f"Predicted R(t) against the run's H - c(t), RMS error in nats: {listed}.")
         if run["bell"]:
             lines.append(f"The run's own c(t) and windows ask for {run['bell']['recipe']}.")
