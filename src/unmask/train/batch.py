@@ -47,19 +47,21 @@ def draw_batch(
     splitting the batch changes nothing.
     """
     slots = torch.arange(batch_size)
-    x, valid = blocks.batch(sample_blocks(seed, step, slots, batch_size, len(blocks)))
+    places, n = recipe.places(slots, batch_size)
+    x, valid = blocks.batch(sample_blocks(seed, step, places, n, len(blocks)))
+    u = uniform(seed, Stream.MASK, step, places.to(device), x.shape[1])
     t = recipe.times(seed=seed, step=step, slots=slots, batch_size=batch_size)
     return Batch(
         x=x.to(device, non_blocking=True),
         valid=None if valid is None else valid.to(device, non_blocking=True),
         t=t.to(device, non_blocking=True),
-        u=uniform(seed, Stream.MASK, step, slots.to(device), x.shape[1]),
+        u=recipe.noise(u, slots.to(device)),
         n_tokens=x.numel() if valid is None else int(valid.sum()),
     )
 
 
 def batch_loss(
-    network: Callable[[Tensor, Tensor | None], Tensor],
+    network: Callable[[Tensor, Tensor | None, bool], Tensor],
     head: Projection,
     recipe: Recipe,
     batch: Batch,
@@ -68,10 +70,10 @@ def batch_loss(
     """Training loss of a (micro-)batch: its share of the global batch's, in nats per token.
 
     Args:
-        network: tokens (b, L) and valid (b, L) or None -> hidden states (b, L, D).
+        network: tokens (b, L), valid (b, L) or None, causal or not -> hidden states (b, L, D).
         head: the vocabulary projection.
     """
     corrupted = recipe.corrupt(batch.x, batch.t, batch.u, valid=batch.valid, mask_id=mask_id)
-    hidden = network(corrupted.inputs, batch.valid)
+    hidden = network(corrupted.inputs, batch.valid, recipe.causal)
     weights = recipe.weights(batch.t) / batch.n_tokens
     return predicted_loss(hidden, batch.x, corrupted.predicted, weights, head)
