@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from unmask.diffusion.masking import MASKINGS
+from unmask.diffusion.noise import Stream, uniform
 from unmask.diffusion.objective import WEIGHTINGS
 from unmask.diffusion.time import (
     TIME_DISTRIBUTIONS,
@@ -48,11 +49,17 @@ def test_named_recipes_are_the_published_ones():
         "bell": bell * t,
         "fast": RECIPES["fast"].time.pdf(t) * t,
         "bell-weighted": t / t,
+        "window": ((t > 0.45) & (t < 0.55)).double(),
+        "bandwidth": ((t >= 0.3) & (t < 0.8)).double(),
+        "mirror": t / t,
+        "bell-pairs": RECIPES["fast"].time.pdf(t) * t,
+        "bell-anneal": RECIPES["fast"].time.pdf(t) * t,
+        "bell-after-ar": RECIPES["fast"].time.pdf(t) * t,
     }
     for name, shape in expected.items():
         recipe = RECIPES[name]
-        effective = recipe.time.pdf(t) * recipe.weights(t) * t
-        torch.testing.assert_close(effective / effective[0], shape / shape[0])
+        effective = recipe.drawn.pdf(t) * recipe.weights(t) * t
+        torch.testing.assert_close(effective / effective[2], shape / shape[2])
     assert {name for name, r in RECIPES.items() if not r.stratified} == {"iid"}
     assert {name for name, r in RECIPES.items() if r.causal} == {"ar"}
     assert set(RECIPES) == {*expected, "ar"}
@@ -75,9 +82,13 @@ def specs(draw):
     options = draw(st.fixed_dictionaries({"time": st.just(time)}, optional=TIME_OPTIONS[time]))
     own = {
         "weight": st.sampled_from(sorted(WEIGHTINGS)),
-        "masking": st.sampled_from(["bernoulli", "fixed-count"]),
+        "masking": st.sampled_from(["bernoulli", "fixed-count", "spans"]),
+        "ar_warmup": st.sampled_from(["0.0", "0.25"]),
+        "anneal": st.sampled_from(["0.0", "0.5"]),
         "stratified": st.sampled_from(["true", "false"]),
     }
+    if RECIPES[name].paired:
+        own["masking"] = st.just("bernoulli")
     options |= draw(st.fixed_dictionaries({}, optional=own))
     text = ",".join(f"{k}={v}" for k, v in draw(st.permutations(list(options.items()))))
     return f"{name}:{text}", TIME_DISTRIBUTIONS[time], options
@@ -95,6 +106,8 @@ def test_any_override_is_obeyed_and_reads_back(case):
             assert getattr(recipe, key) == value
         elif key == "stratified":
             assert recipe.stratified is (value == "true")
+        elif key in ("ar_warmup", "anneal"):
+            assert getattr(recipe, key) == float(value)
         elif key != "time":
             assert getattr(recipe.time, key) == value
 
@@ -132,6 +145,10 @@ def test_another_time_distribution_starts_from_its_own_defaults():
         ("flat:masking=next-token", "time=full", ["masking=next-token"]),
         ("flat:time=full", "time=full", ["masking=next-token"]),
         ("ar:weight=importance", "density", ["importance"]),
+        ("mirror:masking=fixed-count", "paired masks", ["masking=bernoulli"]),
+        ("fast:ar_warmup=1", "ar_warmup must be in [0, 1)", []),
+        ("fast:anneal=1.5", "anneal in [0, 1]", []),
+        ("ar:ar_warmup=0.2", "autoregressive", []),
     ],
 )
 def test_errors_name_what_is_wrong_and_list_what_is_valid(spec, named, valid):
@@ -204,7 +221,7 @@ def test_micro_batches_of_a_stratified_batch_are_alike():
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_no_batch_predicts_more_than_its_bound_and_one_nearly_as_many(case, n, length):
     """Sample by sample, also where every rate is the greatest of its stratum."""
-    recipe = dataclasses.replace(parse_recipe(case[0]), masking="fixed-count")
+    recipe = dataclasses.replace(parse_recipe(case[0]), masking="fixed-count", paired=False)
     slots = torch.arange(n)
     most = recipe.most_predicted(slots=slots, batch_size=n, length=length)
     almost_one = torch.full((n,), 1 - 2.0**-53, dtype=torch.float64)
@@ -220,7 +237,9 @@ def test_no_batch_predicts_more_than_its_bound_and_one_nearly_as_many(case, n, l
         padded = recipe.corrupt(x, t, u, valid=shorter.expand(n, -1), mask_id=1).predicted
         assert (padded.sum(dim=1) <= most).all()
     reached = recipe.corrupt(x, greatest, u, valid=None, mask_id=1).predicted.sum(dim=1)
-    assert (most - reached <= 1).all() and (most <= length).all()
+    # The bound of u = 1 may lie beyond what any draw comes to, where the density has a thin tail.
+    below = deal(n) + 1 < n if recipe.stratified else torch.zeros(n, dtype=torch.bool)
+    assert (most - reached <= 1)[below].all() and (most <= length).all()
 
 
 def test_only_where_the_masking_counts_is_there_a_bound():
@@ -231,3 +250,68 @@ def test_only_where_the_masking_counts_is_there_a_bound():
     assert bounds["bell"] is None
     assert (bounds["ar"] == 128).all()
     assert int(bounds["bell:masking=fixed-count"].sum()) < 128 * N * 0.54  # 0.5 on average
+
+
+def masks(recipe, t, u):
+    x = torch.zeros(len(t), u.shape[1], dtype=torch.int64)
+    return recipe.corrupt(x, t, u, valid=None, mask_id=1).predicted
+
+
+@pytest.mark.parametrize("name", ["mirror", "bell-pairs", "bell-pairs:mean=0.2,stratified=false"])
+def test_a_pair_holds_one_sequence_under_a_mask_and_its_exact_complement(name):
+    recipe = parse_recipe(name)
+    places, n = recipe.places(SLOTS, N)
+    assert n == N // 2 and torch.equal(places.bincount(), torch.full((n,), 2))
+    for step in range(30):
+        t = times(name, step)
+        assert ((t > 0) & (t < 1)).all() and torch.equal(t[::2] + t[1::2], torch.ones(n))
+        u = recipe.noise(uniform(0, Stream.MASK, step, places, 500), SLOTS)
+        mask = masks(recipe, t, u)
+        assert torch.equal(mask[::2], ~mask[1::2])
+    with pytest.raises(UserError, match="batch size 7 is odd"):
+        recipe.places(torch.arange(7), 7)
+
+
+def test_pairs_mask_where_noise_and_rate_are_as_close_as_they_can_be():
+    recipe = RECIPES["mirror"]
+    grain = 2.0**-24
+    u = torch.tensor([0.0, 1, 2, 2**23 - 1, 2**23, 2**24 - 2, 2**24 - 1]) * grain
+    u = u.repeat(2, 1)
+    for j in (1, 2, 2**23, 2**24 - 1):
+        t = torch.tensor([j * grain, 1 - j * grain])
+        first, second = masks(recipe, t, recipe.noise(u, torch.arange(2)))
+        assert torch.equal(first, ~second) and torch.equal(first, u[0] < j * grain)
+
+
+def test_rates_of_pairs_follow_the_symmetrised_distribution_and_its_weight_stays_unbiased():
+    """E[w(t) t g(t)] over the rates of pairs is the integral of g for importance weights."""
+    name = "bell-pairs:mean=0.3,std=0.3,weight=importance"
+    t = torch.cat([times(name, step) for step in range(300)]).double()
+    weights = parse_recipe(name).weights(t)
+    for power in (0, 1, 2):
+        estimate = float((weights * t * t**power).mean())
+        assert estimate == pytest.approx(1 / (power + 1), rel=0.02)
+
+
+def test_an_annealed_bell_ends_uniform():
+    recipe = parse_recipe("bell-anneal:anneal=0.5")
+    grid = (torch.arange(1000).double() + 0.5) / 1000
+    assert recipe.at(0, 100) is recipe and recipe.at(50, 100) is recipe
+    half = recipe.at(75, 100)
+    torch.testing.assert_close(half.time.pdf(grid), (1 + recipe.time.pdf(grid)) / 2)
+    assert float(half.time.pdf(grid).mean()) == pytest.approx(1, abs=1e-4)
+    drawn = torch.cat(
+        [half.times(seed=0, step=s, slots=SLOTS, batch_size=N) for s in range(200)]
+    ).double()
+    low = float((drawn < 0.2).double().mean())
+    assert low == pytest.approx(float(half.time.pdf(grid)[grid < 0.2].mean()) * 0.2, abs=0.005)
+    assert float(recipe.at(99, 100).time.pdf(grid)[0]) == pytest.approx(0.98, abs=0.001)
+
+
+def test_a_warm_up_is_causal_for_its_share_of_the_steps():
+    recipe = parse_recipe("bell-after-ar:ar_warmup=0.25")
+    assert recipe.shifted and not recipe.causal
+    phases = [recipe.at(step, 10).phase for step in range(10)]
+    assert phases == ["causal"] * 3 + ["masked"] * 7
+    assert recipe.at(9, 10) is recipe
+    assert (recipe.at(0, 10).times(seed=0, step=0, slots=SLOTS, batch_size=N) == 1).all()

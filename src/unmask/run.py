@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from unmask.analyze import mutual_information, read_text, recommended_bell
@@ -42,7 +43,7 @@ def train_run(config: Config, folder: Path, *, resume: bool, console: Console) -
     _check_folder(config, folder, resume)
     choose_device(config.train.device)
     check_sinks(config.train.log_to)
-    _check_accumulation(config)
+    _check_batch(config)
     find_checkpoint(folder / "checkpoints")  # a damaged one is told before the corpus is read
     data = load_data(config.corpus, console=console)
     _check_corpus(data.facts, folder / "corpus.json")
@@ -92,12 +93,14 @@ def settle_recipe(config: Config, data: Data, console: Console) -> Config:
 
 
 def build_model(config: Config, tokenizer: Tokenizer) -> Transformer:
-    """The untrained network of a configuration; causal if its recipe is."""
+    """The untrained network of a configuration, of the kind that its recipe needs."""
+    recipe = parse_recipe(config.recipe)
     return Transformer(
         config.model,
         tokenizer.vocab_size,
         tokenizer.never_predicted,
-        causal=parse_recipe(config.recipe).causal,
+        causal=recipe.causal,
+        start=tokenizer.mask_id if recipe.shifted else None,
         seed=config.seed,
     )
 
@@ -156,12 +159,13 @@ def _check_folder(config: Config, folder: Path, resume: bool) -> None:
         )
 
 
-def _check_accumulation(config: Config) -> None:
+def _check_batch(config: Config) -> None:
     if config.train.accumulation > config.train.batch_size:
         raise UserError(
             f"train.accumulation {config.train.accumulation} is more than "
             f"train.batch-size {config.train.batch_size}; at most that"
         )
+    parse_recipe(config.recipe).places(torch.arange(1), config.train.batch_size)
 
 
 def _check_corpus(facts: dict[str, Any], record: Path) -> None:

@@ -82,7 +82,42 @@ def test_the_batch_is_left_alone():
 
 
 def test_only_next_token_is_causal():
-    assert {name for name, masking in MASKINGS.items() if masking.causal} == {"next-token"}
+    causal = {name for name, masking in MASKINGS.items() if masking.causal}
+    assert causal == {"next-token", "shifted-next-token"}
+
+
+def test_shifted_next_token_leaves_the_inputs_to_the_network():
+    x, u, valid = batch(5, 6, pad_from=[6, 3, 1, 6, 2])
+    for mask in (None, valid):
+        out = MASKINGS["shifted-next-token"].corrupt(x, torch.ones(5), u, mask, MASK)
+        assert torch.equal(out.inputs, x)
+        assert torch.equal(out.predicted, NEXT(x, torch.ones(5), u, mask, MASK).predicted)
+
+
+@pytest.mark.parametrize(("name", "sign"), [("spans", 1), ("scattered", -1)])
+def test_correlated_masks_keep_the_rate_and_have_the_stated_correlation(name, sign):
+    """Of neighbouring masks at t = 1/2: 2 asin(r) / pi, for noise of correlation r (Sheppard)."""
+    x, u, valid = batch(4000, 30, pad_from=[25] * 4000)
+    corrupt = MASKINGS[name].corrupt
+    for t in (0.1, 0.5, 0.8):
+        out = corrupt(x, torch.full((4000,), t), u, None, MASK)
+        masked = out.predicted.double()
+        assert torch.equal(out.inputs, x.masked_fill(out.predicted, MASK))
+        assert ((masked.mean(dim=0) - t).abs() < 4.5 * (t * (1 - t) / 4000) ** 0.5).all()
+    masked = corrupt(x, torch.full((4000,), 0.5), u, None, MASK).predicted.double()
+    near = torch.corrcoef(masked.T)
+    expected = 2 * math.asin(sign * 0.7) / math.pi
+    assert float(near.diagonal(1).mean()) == pytest.approx(expected, abs=0.01)
+    assert float(near.diagonal(2).mean()) == pytest.approx(2 * math.asin(0.49) / math.pi, abs=0.01)
+    padded = corrupt(x, torch.full((4000,), 0.5), u, valid, MASK).predicted
+    assert torch.equal(padded.double(), masked * valid)
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "spans", "scattered"])
+def test_every_mask_is_possible(name):
+    x, u, _ = batch(20_000, 4)
+    masked = MASKINGS[name].corrupt(x, torch.full((20_000,), 0.5), u, None, MASK).predicted
+    assert len((masked.long() * 2 ** torch.arange(4)).sum(dim=1).unique()) == 16
 
 
 @pytest.mark.parametrize("padded", [False, True])

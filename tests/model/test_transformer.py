@@ -106,6 +106,29 @@ def test_parameter_count():
     assert inner == CONFIG.layers * per_block + CONFIG.width
 
 
+def test_with_a_start_token_a_causal_position_predicts_its_own_token_from_those_before():
+    plain = with_random_head(Transformer(CONFIG, V, causal=True))
+    started = with_random_head(Transformer(CONFIG, V, start=39))
+    x = tokens(3, 12)
+    shifted = torch.cat([torch.full((3, 1), 39), x[:, :-1]], dim=1)
+    torch.testing.assert_close(started(x, causal=True), plain(shifted))
+    assert started(x).shape == (3, 12, 32) and not torch.equal(started(x), started(x, causal=True))
+
+
+def test_with_a_start_token_every_visible_token_counts_and_padding_does_not():
+    model = with_random_head(Transformer(CONFIG, V, start=39))
+    x = tokens(1, 12)
+    for place in (0, 11):
+        other = x.clone()
+        other[0, place] = (x[0, place] + 1) % 38
+        assert not torch.allclose(model(other)[0, 5], model(x)[0, 5])
+    valid = torch.arange(12)[None] < 9
+    padded = x.clone()
+    padded[0, 9:] = 7
+    torch.testing.assert_close(model(x, valid)[:, :9], model(padded, valid)[:, :9])
+    torch.testing.assert_close(model(x, valid)[:, :9], model(x[:, :9]))
+
+
 @pytest.mark.filterwarnings("error")
 def test_bfloat16_autocast_is_close():
     model = with_random_head(Transformer(CONFIG, V, NEVER))

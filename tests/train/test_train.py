@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from unmask.data import Blocks, load_data
 from unmask.evaluate import validate
 from unmask.files import locked
+from unmask.recipe import RECIPES
 from unmask.run import open_run
 
 Call = Callable[..., tuple[int, str]]
@@ -34,7 +36,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-@pytest.mark.parametrize("recipe", ["standard", "iid", "flat", "bell", "bell-weighted", "ar"])
+@pytest.mark.parametrize("recipe", [*RECIPES, "fast:masking=spans", "fast:masking=scattered"])
 def test_every_recipe_learns(recipe: str, unmask: Call, small: list[str], tmp_path: Path) -> None:
     """Below the unigram entropy of the validation text: it has learned to use context."""
     run = tmp_path / "run"
@@ -46,6 +48,26 @@ def test_every_recipe_learns(recipe: str, unmask: Call, small: list[str], tmp_pa
     unigram = load_data(opened.config.corpus).valid.unigram_entropy()
     last = evals(run)[-1]
     assert last["nelbo"] + 4 * last["stderr"] < unigram - 0.2
+
+
+@pytest.mark.parametrize(
+    "recipe", ["bell-after-ar:ar_warmup=0.5", "bell-anneal:anneal=0.7", "mirror"]
+)
+def test_a_recipe_that_changes_over_training_resumes_in_its_phase(
+    recipe: str, unmask: Call, small: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    options = [*small, "--train.steps", 12, "--validation.every", 4, "--train.keep", 9]
+    assert unmask("train", "--run", run, *options, "--recipe", recipe)[0] == 0
+    finished = open_run(run).checkpoint.tensors("model")
+    record = (run / "metrics.jsonl").read_text()
+    phases = [r["phase"] for r in map(json.loads, record.splitlines()) if r["kind"] == "train"]
+    assert phases == ["causal" if "ar_warmup" in recipe and i < 6 else "masked" for i in range(12)]
+    for step in (8, 12):
+        shutil.rmtree(run / f"checkpoints/step-{step:08}")
+    status, text = unmask("train", "--run", run, "--resume")
+    assert status == 0, text
+    assert same(open_run(run).checkpoint.tensors("model"), finished)
 
 
 @pytest.mark.parametrize("extra", [[], ["--train.optimizer", "muon", "--train.ema", "0.9"]])

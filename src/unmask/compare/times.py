@@ -12,7 +12,7 @@ _STEPS_LOOKED_AT = 500
 
 
 def drawn_times(config: Config) -> dict[str, list[float]] | None:
-    """Density of t on a grid, and the histogram of the rates of a run's first steps.
+    """Density of t on a grid, and the histogram of the rates of up to 500 steps of a run.
 
     Counters make the rates again, exactly as the run drew them. None for the autoregressive twin.
     """
@@ -22,16 +22,19 @@ def drawn_times(config: Config) -> dict[str, list[float]] | None:
     grid = (torch.arange(200, dtype=torch.float64) + 0.5) / 200
     size = config.train.batch_size
     slots = torch.arange(size)
+    steps = range(0, config.train.steps, -(-config.train.steps // _STEPS_LOOKED_AT))
+    phases = [(step, recipe.at(step, config.train.steps)) for step in steps]
     t = torch.cat(
         [
-            recipe.times(seed=config.seed, step=step, slots=slots, batch_size=size)
-            for step in range(min(config.train.steps, _STEPS_LOOKED_AT))
+            phase.times(seed=config.seed, step=step, slots=slots, batch_size=size)
+            for step, phase in phases
+            if not phase.causal
         ]
     )
     histogram = torch.histc(t, _BINS, 0, 1) * _BINS / len(t)
     return {
         "t": grid.tolist(),
-        "density": recipe.time.pdf(grid).tolist(),
+        "density": recipe.drawn.pdf(grid).tolist(),
         "histogram": histogram.tolist(),
     }
 

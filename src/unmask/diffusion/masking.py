@@ -64,6 +64,38 @@ def next_token(x: Tensor, t: Tensor, u: Tensor, valid: Tensor | None, mask_id: i
     return Corrupted(torch.cat([start, x[:, :-1]], dim=1), predicted)
 
 
+def shifted_next_token(
+    x: Tensor, t: Tensor, u: Tensor, valid: Tensor | None, mask_id: int
+) -> Corrupted:
+    """As `next_token`, for a network that puts the start symbol before its inputs by itself."""
+    predicted = torch.ones_like(x, dtype=torch.bool) if valid is None else valid
+    return Corrupted(x, predicted)
+
+
+def correlated(neighbours: float) -> Corrupt:
+    """Mask every token with probability t, those of neighbours not independently.
+
+    Each position's noise is the normal distribution function of a stationary first-order
+    autoregressive sequence, so every single one is uniform, as Bernoulli masks' is, and every mask
+    is possible.
+
+    Args:
+        neighbours: correlation of that sequence between neighbours, in (-1, 1): positive masks
+            come in longer runs, negative ones leave a masked token a visible neighbour more often.
+    """
+
+    def corrupt(x: Tensor, t: Tensor, u: Tensor, valid: Tensor | None, mask_id: int) -> Corrupted:
+        # z_i = r z_{i-1} + sqrt(1 - r^2) e_i, all at once.
+        distance = torch.arange(x.shape[1], device=x.device)
+        gap = distance[:, None] - distance[None, :]
+        weight = neighbours ** gap.clamp(min=0).double() * (gap >= 0)
+        weight[:, 1:] *= (1 - neighbours**2) ** 0.5
+        noise = torch.special.ndtri(u.double().clamp(min=2.0**-25)) @ weight.T
+        return bernoulli(x, t, torch.special.ndtr(noise), valid, mask_id)
+
+    return corrupt
+
+
 def exact_count(k: Tensor, u: Tensor, valid: Tensor | None) -> Tensor:
     """Masks of exactly k tokens each, all equally likely; padding is never among them.
 
@@ -105,6 +137,9 @@ def every(t: Tensor, n: int) -> Tensor:
 MASKINGS: dict[str, Masking] = {
     "bernoulli": Masking(bernoulli),
     "fixed-count": Masking(fixed_count, most=rounded_up),
+    "spans": Masking(correlated(0.7)),
+    "scattered": Masking(correlated(-0.7)),
     "next-token": Masking(next_token, causal=True, most=every),
+    "shifted-next-token": Masking(shifted_next_token, causal=True, most=every),
 }
 """The mask strategies by the name a recipe calls them."""

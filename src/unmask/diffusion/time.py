@@ -210,6 +210,56 @@ class Full(TimeDistribution):
         raise UserError("the point mass 'full' has no density; give it weight=flat or weight=1/t")
 
 
+@dataclass(frozen=True)
+class Mirrored(TimeDistribution):
+    """1 - t for t of another distribution: the rate of a mask's complement."""
+
+    of: TimeDistribution
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """The other's, mirrored."""
+        low, high = self.of.support
+        return 1 - high, 1 - low
+
+    def _quantile(self, u: Tensor) -> Tensor:
+        return 1 - self.of.quantile(1 - u)
+
+    def _pdf(self, t: Tensor) -> Tensor:
+        return self.of.pdf(1 - t)
+
+
+@dataclass(frozen=True)
+class Mixture(TimeDistribution):
+    """``share`` of the draws from ``first``, the others from ``second``.
+
+    Its ``quantile`` is no quantile, but takes uniform u to rates that are so distributed, u below
+    ``share`` to the first: strata of u are strata of both parts.
+    """
+
+    first: TimeDistribution
+    second: TimeDistribution
+    share: float
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.share <= 1, f"a mixture's share must be in [0, 1], not {self.share}")
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """From the lesser to the greater end."""
+        ends = self.first.support, self.second.support
+        return min(low for low, _ in ends), max(high for _, high in ends)
+
+    def _quantile(self, u: Tensor) -> Tensor:
+        a = self.share
+        first = self.first.quantile((u / max(a, 1e-300)).clamp(0, 1))
+        second = self.second.quantile(((u - a) / max(1 - a, 1e-300)).clamp(0, 1))
+        return torch.where(u < a, first, second)
+
+    def _pdf(self, t: Tensor) -> Tensor:
+        return self.share * self.first.pdf(t) + (1 - self.share) * self.second.pdf(t)
+
+
 def stratified(n: int, *, generator: torch.Generator | None = None) -> Tensor:
     """Draw n probabilities, exactly one in each stratum [k/n, (k+1)/n), in increasing order.
 

@@ -90,9 +90,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causa
 class Attention(nn.Module):
     """Multi-head self-attention, queries and keys RMS-normalised per head before rotation."""
 
-    def __init__(self, config: ModelConfig, causal: bool) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.heads, self.causal = config.heads, causal
+        self.heads = config.heads
         self.q = linear(config.width, config.width)
         self.k = linear(config.width, config.width)
         self.v = linear(config.width, config.width)
@@ -100,13 +100,15 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(config.head_dim)
         self.k_norm = RMSNorm(config.head_dim)
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None, causal: bool
+    ) -> Tensor:
         """Mix positions: x (B, L, D), mask (B, 1, 1, L) True at keys to attend to, or None."""
         by_head = (*x.shape[:-1], self.heads, -1)
         value = self.v(x).view(by_head)
         query = rotate(self.q_norm(self.q(x).view(by_head)), *angles)
         key = rotate(self.k_norm(self.k(x).view(by_head)), *angles)
-        mixed = attend(query, key, value, mask, self.causal)
+        mixed = attend(query, key, value, mask, causal)
         return self.o(mixed.flatten(2))  # type: ignore[no-any-return]
 
 
@@ -127,14 +129,16 @@ class SwiGLU(nn.Module):
 class Block(nn.Module):
     """One pre-norm block: attention, then the feed-forward network, each added to the stream."""
 
-    def __init__(self, config: ModelConfig, causal: bool) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(config.width)
-        self.attention = Attention(config, causal)
+        self.attention = Attention(config)
         self.mlp_norm = RMSNorm(config.width)
         self.mlp = SwiGLU(config)
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None, causal: bool
+    ) -> Tensor:
         """Advance the residual stream x (B, L, D); the rest as in `Attention`."""
-        x = x + self.attention(self.attention_norm(x), angles, mask)
+        x = x + self.attention(self.attention_norm(x), angles, mask, causal)
         return x + self.mlp(self.mlp_norm(x))  # type: ignore[no-any-return]

@@ -29,6 +29,9 @@ class Transformer(nn.Module):
         vocab_size: V, with the mask token and all other special tokens.
         never_predicted: ids whose logit is -inf (the mask token, padding ...).
         causal: whether a position sees only itself and earlier ones.
+        start: a token put before the inputs, position i - 1 of which then predicts token i: the
+            one form of input that serves a network both before and after it turns from causal to
+            bidirectional. None: position i predicts token i.
         seed: of the initial weights, which depend on nothing else.
     """
 
@@ -39,37 +42,44 @@ class Transformer(nn.Module):
         never_predicted: Sequence[int] = (),
         *,
         causal: bool = False,
+        start: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.config, self.causal = config, causal
+        self.config, self.causal, self.start = config, causal, start
         self.embedding = nn.Embedding(vocab_size, config.width, device="meta").to_empty(
             device="cpu"
         )
         self.rotary = Rotary(config.head_dim, config.rope_theta)
-        self.blocks = nn.ModuleList(Block(config, causal) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width)
         self.head = Head(config.width, vocab_size, never_predicted)
         self._draw_weights(seed)
 
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Compute the hidden states that `head` turns into logits.
+    def forward(self, x: Tensor, valid: Tensor | None = None, causal: bool | None = None) -> Tensor:
+        """Compute the hidden states that `head` turns into logits of the tokens at their places.
 
         Args:
             x: (B, L) int64 token ids.
             valid: (B, L) bool, False at padding, whose content then changes no valid position.
                 The causal network needs no mask for that and ignores it: its padding must stand
                 at the right end, which no valid position sees.
+            causal: whether to attend causally; None: as the network was made.
 
         Returns:
             (B, L, D) after the final norm; finite at padding too, but meaningless there.
         """
-        mask = None if valid is None or self.causal else valid[:, None, None, :]
+        causal = self.causal if causal is None else causal
+        length = x.shape[1]
+        if self.start is not None:
+            x = F.pad(x, (1, 0), value=self.start)
+            valid = None if valid is None else F.pad(valid, (1, 0), value=True)
+        mask = None if valid is None or causal else valid[:, None, None, :]
         angles = self.rotary(x.shape[1])
         hidden = self.embedding(x)
         for block in self.blocks:
-            hidden = block(hidden, angles, mask)
-        return self.norm(hidden)  # type: ignore[no-any-return]
+            hidden = block(hidden, angles, mask, causal)
+        return self.norm(hidden[:, :length])  # type: ignore[no-any-return]
 
     def matrix_parameters(self) -> list[nn.Parameter]:
         """The matrices of the blocks: what Muon trains, not the embedding, head and norms."""

@@ -55,7 +55,9 @@ def draw_batch(
     splitting the batch changes nothing.
     """
     slots = torch.arange(batch_size)
-    x, valid = blocks.batch(sample_blocks(seed, step, slots, batch_size, len(blocks)))
+    places, n = recipe.places(slots, batch_size)
+    x, valid = blocks.batch(sample_blocks(seed, step, places, n, len(blocks)))
+    u = uniform(seed, Stream.MASK, step, send(places, device), x.shape[1])
     t = recipe.times(seed=seed, step=step, slots=slots, batch_size=batch_size)
     n_tokens = x.numel() if valid is None else int(valid.sum())
     most = None
@@ -66,14 +68,14 @@ def draw_batch(
         valid=None if valid is None else send(valid, device),
         t=send(t, device),
         weights=send(recipe.weights(t) / n_tokens, device),
-        u=uniform(seed, Stream.MASK, step, send(slots, device), x.shape[1]),
+        u=recipe.noise(u, send(slots, device)),
         most=most,
         n_tokens=n_tokens,
     )
 
 
 def batch_loss(
-    network: Callable[[Tensor, Tensor | None], Tensor],
+    network: Callable[[Tensor, Tensor | None, bool], Tensor],
     head: Projection,
     recipe: Recipe,
     batch: Batch,
@@ -82,10 +84,10 @@ def batch_loss(
     """Training loss of a (micro-)batch: its share of the global batch's, in nats per token.
 
     Args:
-        network: tokens (b, L) and valid (b, L) or None -> hidden states (b, L, D).
+        network: tokens (b, L), valid (b, L) or None, causal or not -> hidden states (b, L, D).
         head: the vocabulary projection.
     """
     corrupted = recipe.corrupt(batch.x, batch.t, batch.u, valid=batch.valid, mask_id=mask_id)
-    hidden = network(corrupted.inputs, batch.valid)
+    hidden = network(corrupted.inputs, batch.valid, recipe.causal)
     budget = None if batch.most is None else sum(batch.most.tolist())
     return predicted_loss(hidden, batch.x, corrupted.predicted, batch.weights, head, budget)

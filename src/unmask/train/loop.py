@@ -118,13 +118,14 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
             # 1. The learning rate and the batch of this step.
             rate = learning_rate(progress.step, config)
             set_learning_rate(optimizers, rate)
-            batch = draw_batch(recipe, data.train, seed, progress.step, config.batch_size, device)
+            now = recipe.at(progress.step, config.steps)
+            batch = draw_batch(now, data.train, seed, progress.step, config.batch_size, device)
 
             # 2. The gradient, over micro-batches; the loss is per token of the global batch.
             loss = torch.zeros((), device=device)
             for part in batch.split(config.accumulation):
                 with autocast(device, config.precision):
-                    part_loss = batch_loss(network, model.head, recipe, part, mask_id)
+                    part_loss = batch_loss(network, model.head, now, part, mask_id)
                 part_loss.backward()
                 loss += part_loss.detach()
 
@@ -160,7 +161,7 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
             if log:
                 summary = recent.summary(watch.seconds)
                 bar.training(summary["loss"], summary["tokens_per_second"])
-                record("train", {**summary, "learning_rate": rate})
+                record("train", {**summary, "learning_rate": rate, "phase": now.phase})
             if due:
                 progress = evaluate()
             if save:
