@@ -2,6 +2,7 @@
 
     .venv/bin/python benchmarks/step.py --preset tiny --vocab 30000
     .venv/bin/python benchmarks/step.py --preset tiny --vocab 30000 --precision bf16 --compile
+    .venv/bin/python benchmarks/step.py --preset small --vocab 30522 --batch 8 --rounds 3
 
 ours        the vocabulary projection and its cross-entropy on masked positions, a chunk at a time
 naive       the same model as the field's trainers step it: logits at every position, a log-softmax
@@ -12,7 +13,8 @@ modernbert  transformers' ModernBertForMaskedLM, ``sdpa`` attention
 Layers, width, heads, vocabulary, batch, masks and precision are the same (transformers' networks
 have as many parameters in their matrices). All take turns in one process; a ratio is the median
 over rounds, with the rounds' quartiles. The share of each part of our step is measured apart, not
-compiled, with the preset's own optimiser; peak memory in a process of its own.
+compiled, with the preset's own optimiser; peak memory in a process of its own. What does not grow
+with the batch (the optimiser, its state) weighs more in a small one than in the preset's.
 """
 
 import argparse
@@ -22,6 +24,7 @@ import resource
 import statistics
 import sys
 import time
+from collections import Counter
 from itertools import pairwise
 from typing import Any
 
@@ -29,24 +32,28 @@ import torch
 from torch import Tensor, nn
 
 from step_cases import CPU, STEPS, Case
-from unmask.config import load_preset, preset_names
+from unmask.config import load_preset
 from unmask.diffusion.objective import predicted_loss
+from unmask.errors import UserError
 from unmask.recipe import parse_recipe
 from unmask.train.device import autocast
 from unmask.train.optim import build_optimizers
+
+WARM_UP = 2
+"""Rounds that are not counted: they compile, and warm up allocators and caches."""
 
 
 def compare(case: Case, names: list[str], rounds: int) -> dict[str, float]:
     """Let the steps take turns and summarise."""
     steps = {name: STEPS[name](case) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(rounds + 2):
+    for number in range(rounds + WARM_UP):
         batch = case.batch(number)
         order = names if number % 2 else names[::-1]
         for name in order:
             started = time.perf_counter()
             steps[name](batch)
-            if number >= 2:  # the first two compile, and warm up allocators and caches
+            if number >= WARM_UP:
                 seconds[name].append(time.perf_counter() - started)
     result = {f"{name}_tokens_per_s": case.tokens / statistics.median(seconds[name])
               for name in names}  # fmt: skip
@@ -60,35 +67,36 @@ def compare(case: Case, names: list[str], rounds: int) -> dict[str, float]:
 
 
 def parts(case: Case, rounds: int) -> dict[str, float]:
-    """Share of each part in our step, forward and backward together, with the preset's optimiser.
+    """Seconds of each part of our step, forward and backward together, with the preset's optimiser.
 
     The graph is cut behind the embedding and before the head, and each piece timed on its own.
     """
     model, recipe = case.model(), parse_recipe(case.config.recipe)
     optimizers = build_optimizers(model, case.config.train)
     cut: list[Tensor] = []
+    marks: list[tuple[str, float]] = []
+
+    def mark(name: str) -> None:
+        marks.append((name, time.perf_counter()))
 
     def cut_here(_module: nn.Module, _inputs: object, out: Tensor) -> Tensor:
+        mark("embedding")
         cut[:] = [out, out.detach().requires_grad_()]
         return cut[1]
 
     model.embedding.register_forward_hook(cut_here)
     taken: dict[str, list[float]] = {}
-    for number in range(rounds + 2):
-        marks = [("", time.perf_counter())]
-
-        def mark(name: str, marks: list[tuple[str, float]] = marks) -> None:
-            marks.append((name, time.perf_counter()))
-
+    for number in range(rounds + WARM_UP):
+        marks.clear()
+        mark("start")
         batch = case.batch(number)
         corrupted = recipe.corrupt(batch.x, batch.t, batch.u, valid=None, mask_id=case.mask_id)
-        weights = recipe.weights(batch.t) / batch.n_tokens
         mark("data")
         with autocast(CPU, case.precision):
             hidden = model(corrupted.inputs)
             mark("blocks")
             leaf = hidden.detach().requires_grad_()
-            loss = predicted_loss(leaf, batch.x, corrupted.predicted, weights, model.head)
+            loss = predicted_loss(leaf, batch.x, corrupted.predicted, batch.weights, model.head)
         loss.backward()
         mark("head and loss")
         hidden.backward(leaf.grad)
@@ -100,22 +108,22 @@ def parts(case: Case, rounds: int) -> dict[str, float]:
             optimizer.step()
             optimizer.zero_grad()
         mark("optimiser")
-        spent: dict[str, float] = {}
+        spent: Counter[str] = Counter()
         for (_, before), (name, after) in pairwise(marks):
-            spent[name] = spent.get(name, 0.0) + after - before
-        if number >= 2:
+            spent[name] += after - before
+        if number >= WARM_UP:
             for name, value in spent.items():
                 taken.setdefault(name, []).append(value)
-    medians = {name: statistics.median(values) for name, values in taken.items()}
-    return {name: value / sum(medians.values()) for name, value in medians.items()}
+    return {name: statistics.median(values) for name, values in taken.items()}
 
 
 def _peak(name: str, case: Case) -> int:
-    """Bytes of resident memory that three steps add to a process at their peak, weights apart."""
+    """Bytes of resident memory that two steps add to a process at their peak, weights apart."""
+    case.use_threads()
     step = STEPS[name](case)
     unit = 1 if sys.platform == "darwin" else 1024
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for number in range(3):
+    for number in range(2):  # the second has the optimiser's state beside it
         step(case.batch(number))
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit
 
@@ -131,54 +139,84 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    sizes = [name for name in preset_names() if name != "fast"]
-    parser.add_argument("--preset", default="tiny", choices=sizes)
+    parser.add_argument("--preset", default="tiny", help="a size, or small,fast (with Muon)")
     parser.add_argument("--vocab", type=int, default=8192, help="vocabulary with the mask token")
     parser.add_argument("--batch", type=int, help="sequences; default: the preset's")
+    parser.add_argument("--threads", type=int, help="default: torch's choice, all cores")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--compile", action="store_true", help="compile all networks")
     parser.add_argument("--against", default="naive", help="comma-separated: naive,bert,modernbert")
+    parser.add_argument("--only", choices=["speed", "memory", "parts"], help="default: all three")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
-    config = load_preset(args.preset)
-    if args.batch:
-        train = config.train.model_copy(update={"batch_size": args.batch, "accumulation": 1})
-        config = config.model_copy(update={"train": train})
-    case = Case(config, args.vocab, args.precision, args.compile)
     names = ["ours", *args.against.split(",")]
     if unknown := set(names) - set(STEPS):
         parser.error(f"--against: no {', '.join(unknown)}; valid: naive, bert, modernbert")
-    peaks = {name: peak_bytes(name, case) for name in names}
-    result: dict[str, Any] = {
-        **compare(case, names, args.rounds),
-        "peak_bytes": peaks["ours"],
-        **{f"{name}_peak_bytes": peaks[name] for name in names[1:]},
-        "parts": parts(case, args.rounds),
+    try:
+        config = load_preset(args.preset)
+    except UserError as error:
+        parser.error(str(error))
+    if args.batch:
+        train = config.train.model_copy(update={"batch_size": args.batch, "accumulation": 1})
+        config = config.model_copy(update={"train": train})
+    case = Case(config, args.vocab, args.precision, args.compile, args.threads)
+    result = {
+        "preset": args.preset,
+        "vocab": args.vocab,
+        "precision": args.precision,
+        "compile": args.compile,
+        "batch": config.train.batch_size,
+        "block_size": config.corpus.block_size,
         "rounds": args.rounds,
+        **measure(case, names, args.rounds, args.only),
         "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
     }
-    print(json.dumps(result) if args.json else _text(args, names, result))
+    print(json.dumps(result) if args.json else text(names, result))
 
 
-def _text(args: argparse.Namespace, names: list[str], result: dict[str, Any]) -> str:
-    compiled = ", compiled" if args.compile else ""
+def measure(case: Case, names: list[str], rounds: int, only: str | None) -> dict[str, Any]:
+    """What was asked for, under the names that ``--json`` prints."""
+    result: dict[str, Any] = {}
+    if only in (None, "memory"):
+        for name in names:
+            key = "peak_bytes" if name == "ours" else f"{name}_peak_bytes"
+            result[key] = peak_bytes(name, case)
+    case.use_threads()
+    if only in (None, "speed"):
+        result |= compare(case, names, rounds)
+    if only in (None, "parts"):
+        seconds = parts(case, rounds)
+        result["parts"] = {k: v / sum(seconds.values()) for k, v in seconds.items()}
+        result["parts_seconds"] = seconds
+    return result
+
+
+def text(names: list[str], result: dict[str, Any]) -> str:
+    """The same for people."""
+    how = result["precision"] + (", compiled" if result["compile"] else "")
     lines = [
-        f"preset {args.preset}, vocabulary {args.vocab:,}, {args.precision}{compiled}, "
-        f"{args.rounds} rounds, {result['threads']} threads"
+        f"preset {result['preset']}, vocabulary {result['vocab']:,}, {how}, "
+        f"batch {result['batch']} x {result['block_size']}, {result['rounds']} rounds, "
+        f"{result['threads']} threads"
     ]
     for name in names:
-        prefix = "ratio" if name == "naive" else f"{name}_ratio"
-        key = "peak_bytes" if name == "ours" else f"{name}_peak_bytes"
-        line = f"  {name:<11}{result[f'{name}_tokens_per_s']:>9,.0f} tokens/s, "
-        line += f"peak {result[key] / 2**20:,.0f} MiB"
-        if prefix in result and name != "ours":
-            line += f"; ours is {result[prefix]:.2f}x as fast (quartiles "
-            line += f"{result[f'{prefix}_quartile_low']:.2f} to "
-            line += f"{result[f'{prefix}_quartile_high']:.2f})"
-        lines.append(line)
-    shares = ", ".join(f"{name} {share:.0%}" for name, share in result["parts"].items())
-    return "\n".join([*lines, f"  parts of our step: {shares}"])
+        ratio = "ratio" if name == "naive" else f"{name}_ratio"
+        peak = "peak_bytes" if name == "ours" else f"{name}_peak_bytes"
+        line = f"  {name:<11}"
+        if f"{name}_tokens_per_s" in result:
+            line += f"{result[f'{name}_tokens_per_s']:>9,.0f} tokens/s  "
+        if peak in result:
+            line += f"peak {result[peak] / 2**20:,.0f} MiB  "
+        if ratio in result and name != "ours":
+            low, high = result[f"{ratio}_quartile_low"], result[f"{ratio}_quartile_high"]
+            line += f"ours is {result[ratio]:.2f}x as fast (quartiles {low:.2f} to {high:.2f})"
+        lines.append(line.rstrip())
+    if "parts" in result:
+        shares = (f"{name} {share:.1%}" for name, share in result["parts"].items())
+        lines.append(f"  parts of our step: {', '.join(shares)}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ class Case:
     vocab: int
     precision: str
     compile: bool
+    threads: int | None = None
 
     @property
     def mask_id(self) -> int:
@@ -37,6 +38,11 @@ class Case:
     def tokens(self) -> int:
         """Tokens in a batch."""
         return self.config.train.batch_size * self.config.corpus.block_size
+
+    def use_threads(self) -> None:
+        """Compute with as many threads as were asked for."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
 
     def batch(self, step: int) -> Batch:
         """A batch of random tokens, masked as the preset's recipe does."""
@@ -80,7 +86,7 @@ def naive(case: Case) -> Step:
         corrupted = recipe.corrupt(batch.x, batch.t, batch.u, valid=None, mask_id=case.mask_id)
         log_p = torch.log_softmax(network(corrupted.inputs), dim=-1)
         ce = -log_p.gather(-1, batch.x[:, :, None]).squeeze(-1) * corrupted.predicted
-        return (recipe.weights(batch.t)[:, None] * ce).sum() / batch.n_tokens
+        return (batch.weights[:, None] * ce).sum()
 
     return _step(case, model, [optimizer], loss)
 
