@@ -65,8 +65,7 @@ def test_the_bell_is_the_maximum_and_the_spread_by_chance() -> None:
 
 
 def test_a_weak_profile_has_its_bell_in_the_middle_and_more_neighbours_narrow_it() -> None:
-    """With shares near 0 all evidence adds up: R is 1 - t times a constant, and
-    the width sqrt(t (1 - t) / (2 D)) with D equal distances."""
+    """Evidence adds up: R is 1 - t times a constant, the width sqrt(t (1 - t) / (2 D))."""
     for n in (1, 4, 16):
         bell = recommended_bell(locality([1e-3] * n, error=1e-6))
         assert bell.mean == pytest.approx(0.5, abs=0.003)
