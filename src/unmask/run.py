@@ -165,7 +165,8 @@ def _check_batch(config: Config) -> None:
             f"train.accumulation {config.train.accumulation} is more than "
             f"train.batch-size {config.train.batch_size}; at most that"
         )
-    parse_recipe(config.recipe).places(torch.arange(1), config.train.batch_size)
+    if not is_auto(config.recipe):  # which is no recipe yet, but never one of pairs by itself
+        parse_recipe(config.recipe).places(torch.arange(1), config.train.batch_size)
 
 
 def _check_corpus(facts: dict[str, Any], record: Path) -> None:
