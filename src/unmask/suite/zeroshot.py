@@ -75,10 +75,10 @@ def evaluate_corpora(
 def corpora_table(rows: Sequence[Row]) -> Table:
     """The rows for a terminal."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("corpus", overflow="fold", min_width=12)
+    table.add_column("corpus", overflow="fold", min_width=14)
     for name in ("nats/token", "ppl/token", "bits/byte", "ppl/word"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("detokenised", no_wrap=True)
+    table.add_column("detok.", no_wrap=True)
     for row in rows:
         name = Path(row.corpus).name
         if isinstance(row, Failure):
