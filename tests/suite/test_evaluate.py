@@ -214,7 +214,7 @@ def test_bad_input_is_one_clear_error(run, unmask, tmp_path, options, said):
 def test_a_folder_that_is_no_model_and_one_that_is_not_there(unmask, tmp_path):
     status, text = unmask("evaluate", tmp_path)
     assert status == 2 and "neither a run" in text and "nor a Hugging Face model" in text
-    status, text = unmask("evaluate", tmp_path / "nothing")
+    status, text = unmask("evaluate", "nothing/anywhere")
     assert status == 2 and "no run's folder, and no Hugging Face model" in text
 
 
@@ -222,3 +222,9 @@ def test_a_corpus_that_has_changed_is_no_longer_the_run_s(run, corpus, unmask):
     (corpus / "new.txt").write_text("one more")
     status, text = unmask("evaluate", run)
     assert status == 2 and "no longer what the run was trained on" in text
+
+
+def test_a_mistyped_path_is_not_looked_for_on_the_hub(run, unmask):
+    for name in (run.parent / "rnu", "./nowhere", "studies/of/nothing"):
+        status, text = unmask("evaluate", name)
+        assert status == 2 and "there is no folder" in text, text

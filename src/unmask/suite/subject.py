@@ -65,6 +65,11 @@ def open_subject(
         run = open_run(folder, checkpoint)
         run.model.to(device)
         return subject_of(run)
+    if not folder.exists() and _looks_local(name):
+        raise UserError(
+            f"there is no folder {name}; valid: a run's folder, or a Hugging Face model's folder "
+            "or hub name"
+        )
     if folder.exists() and not (folder / "config.json").is_file():
         raise UserError(
             f"{name} is neither a run (it holds no config.yaml) nor a Hugging Face model "
@@ -78,6 +83,13 @@ def open_subject(
         if folder.exists():
             raise
         raise UserError(f"{name} is no run's folder, and no Hugging Face model: {error}") from None
+
+
+def _looks_local(name: str) -> bool:
+    """Whether a name can only be meant as a path: asking the hub for it would take a minute."""
+    beside = Path(name).parent
+    here = beside != Path() and beside.is_dir()
+    return here or name.startswith(("/", ".", "~")) or name.count("/") > 1
 
 
 def subject_of(run: Run) -> Subject:
