@@ -36,7 +36,8 @@ class _InFewPasses(torch.autograd.Function):
         r = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         n = x * r
         ctx.save_for_backward(n, r, weight)
-        return n * weight
+        out: Tensor = n * weight
+        return out
 
     @staticmethod
     @once_differentiable
