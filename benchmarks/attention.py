@@ -1,9 +1,11 @@
 """Backward pass of torch's attention on a CPU, float32 against bfloat16: milliseconds, medians.
 
-.venv/bin/python benchmarks/attention.py
+.venv/bin/python benchmarks/attention.py      # --json: as one JSON object
 """
 
+import json
 import statistics
+import sys
 import time
 
 import torch
@@ -25,5 +27,8 @@ def backward_ms(dtype: torch.dtype, rounds: int = 13) -> float:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for dtype in (torch.float32, torch.bfloat16):
-        print(f"{dtype}: {backward_ms(dtype):.1f} ms")
+    times = {str(d).removeprefix("torch."): backward_ms(d) for d in (torch.float32, torch.bfloat16)}
+    if "--json" in sys.argv:
+        print(json.dumps(times))
+    else:
+        print("\n".join(f"{name}: {value:.1f} ms" for name, value in times.items()))

@@ -1,4 +1,4 @@
-"""Muon's orthogonalisation on this machine: torch's loop over matrices, and batches of one shape.
+"""Muon's orthogonalisation here: torch's loop over matrices against batches of one shape.
 
     .venv/bin/python benchmarks/muon.py --presets nano,tiny,mini
 

@@ -11,24 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unmask.model.config import ModelConfig
+from unmask.model.norm import RMSNorm
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
     """Make a bias-free linear map with its weights unset: `Transformer` draws them all itself."""
     # By way of the meta device, on which torch's own initialisation draws nothing.
     return nn.Linear(inputs, outputs, bias=False, device="meta").to_empty(device="cpu")
-
-
-class RMSNorm(nn.RMSNorm):
-    """RMS normalisation of the last dimension, in the precision of its weight."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(width, eps=1e-6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise x (..., width)."""
-        # Under autocast x may be bfloat16 while the weight is not: a mix without a fused kernel.
-        return super().forward(x.to(self.weight.dtype))
 
 
 class Rotary(nn.Module):

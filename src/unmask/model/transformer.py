@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unmask.model.config import ModelConfig
-from unmask.model.layers import Block, RMSNorm, Rotary
+from unmask.model.layers import Block, Rotary
+from unmask.model.norm import RMSNorm
 
 EMBEDDING_STD = 0.02
 
