@@ -73,7 +73,8 @@ def test_a_row_of_a_mixed_batch_is_what_it_is_alone(run: Run) -> None:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_writes_texts_that_the_seed_decides(sampler: str, run: Run) -> None:
     def draw(seed: int) -> list[str]:
-        return sample(run, num=3, length=32, steps=32, seed=seed, sampler=sampler)
+        # hot, since the rhyme is known so well that cool texts would come twice
+        return sample(run, num=3, length=32, steps=32, seed=seed, sampler=sampler, temperature=3)
 
     texts = draw(1)
     assert all(texts) and not any("░" in text for text in texts)
