@@ -36,6 +36,8 @@ for precision in fp32 bf16; do
     measure "memory-small-$precision-$batch" step.py --json --only memory --preset small \
       --vocab 30522 --batch "$batch" --precision "$precision"
   done
+  measure "micro-small-$precision" step.py --json --only memory --preset small --vocab 30522 \
+    --batch 32 --accumulation 4 --precision "$precision"
 done
 measure against-fp32 step.py --json --only speed --preset tiny --vocab 30000 --rounds 7 \
   --against "$all"

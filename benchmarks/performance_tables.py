@@ -47,8 +47,13 @@ def speed(r: Record) -> list[str]:
     row = [name(r), f"{r['vocab']:,}", f"{r['batch']} x {r['block_size']}", *numbers, ratio(r)]
     if "peak_bytes" not in r:
         return [*row, "", "", ""]
+    return [*row, *peaks(r)]
+
+
+def peaks(r: Record) -> list[str]:
+    """Peak memory, ours and naive, and their ratio."""
     ours, naive = r["peak_bytes"], r["naive_peak_bytes"]
-    return [*row, f"{ours / MIB:,.0f} MiB", f"{naive / MIB:,.0f} MiB", f"{naive / ours:.2f}x"]
+    return [f"{ours / MIB:,.0f} MiB", f"{naive / MIB:,.0f} MiB", f"{naive / ours:.2f}x"]
 
 
 def shares(r: Record, seconds: dict[str, float], batch: int) -> list[str]:
@@ -121,6 +126,14 @@ def main() -> None:
         "Peak memory at `small`, vocabulary 30,522",
         "|batch|ours|naive|ratio",
         memory([*small, *of("memory-small")]),
+    )
+    table(
+        "The same with our step in micro-batches",
+        "|batch|micro-batches|ours|naive|ratio",
+        [
+            [name(r), f"{r['batch']} x {r['block_size']}", f"{r['accumulation']}", *peaks(r)]
+            for r in of("micro-small")
+        ],
     )
     table(
         "Beside transformers' networks: `tiny`, vocabulary 30,000",

@@ -69,7 +69,7 @@ def ours(case: Case) -> Step:
     def loss(batch: Batch) -> Tensor:
         return batch_loss(network, model.head, recipe, batch, case.mask_id)
 
-    return _step(case, model, build_optimizers(model, adamw), loss)
+    return _step(case, model, build_optimizers(model, adamw), loss, adamw.accumulation)
 
 
 def naive(case: Case) -> Step:
@@ -138,11 +138,13 @@ def _step(
     model: nn.Module,
     optimizers: list[torch.optim.Optimizer],
     loss_of: Callable[[Batch], Tensor],
+    micro_batches: int = 1,
 ) -> Step:
     def step(batch: Batch) -> None:
-        with autocast(CPU, case.precision):
-            loss = loss_of(batch)
-        loss.backward()
+        for part in batch.split(micro_batches):
+            with autocast(CPU, case.precision):
+                loss = loss_of(part)
+            loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
