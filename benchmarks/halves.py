@@ -41,7 +41,9 @@ def curve(run: Path, evaluated: Evaluations) -> Curve:
 
 
 def row(baseline: list[Path], mine: list[Path]) -> dict[str, Any]:
-    """The numbers of one arm against the baseline, seed by seed."""
+    """The numbers of one arm against the baseline, over the seeds that both have."""
+    seeds = {run.name for run in mine} & {run.name for run in baseline}
+    mine, baseline = ([r for r in runs if r.name in seeds] for runs in (mine, baseline))
     choosing = [nelbo(evaluations(run, 0)[-1]) for run in mine]
     theirs, ours = ([evaluations(run, 1) for run in runs] for runs in (baseline, mine))
     pairs = [

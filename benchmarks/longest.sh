@@ -20,6 +20,7 @@ compare() {
 compare --recipes "$published,$arms" --seeds 3
 cp "$run/comparison.json" "$run/all-in.json"
 compare --recipes "$arms" --seeds 3
+cp "$run/comparison.json" "$run/same-optimiser.json"
 compare --recipes "$arms" --seeds 1 --evaluate --quality.judge smollm2 --quality.num 16 \
   --quality.budget 40000 \
   --quality.corpora "$corpus/zeroshot/wikitext2-test.txt" "$corpus/zeroshot/shakespeare.txt"

@@ -1,4 +1,4 @@
-"""How good a model is: the validation bound (later also samples and downstream tasks)."""
+"""How good a model is: the bound of blocks and of continuations, and a judge of texts."""
 
 from unmask.evaluate.config import ValidationConfig
 from unmask.evaluate.validation import validate
