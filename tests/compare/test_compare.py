@@ -171,6 +171,7 @@ def test_bad_comparisons(unmask: Call, tiny: list[str], tmp_path: Path) -> None:
         (["--evaluate", "--quality.corpora", "nowhere.txt"], "nowhere.txt"),
         (["--evaluate", "--quality.judge", "x", "--quality.num", "1"], "--quality.num"),
         (["--evaluate", "--quality.judge", "x/y.gguf"], "cannot load judge"),
+        (["--evaluate", "--quality.corpora", "a/x.txt", "b/x.txt"], "two have one name"),
         (["--corpus.source", "nowhere"], "nowhere"),
     ):
         status, text = unmask("compare", "--run", tmp_path / "c", *tiny, *options)

@@ -1,13 +1,17 @@
-"""What a command is, and what the options of ``train`` and ``compare`` are laid over."""
+"""What the commands share: what one is, the options' base, and what several of them say."""
 
 import argparse
+import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from unmask.config import Config, load_config, load_preset, preset_names
+from unmask.errors import UserError
 
 DEFAULT_PRESET = "nano,fast"
 PRESET_HELP = f"Where to start: {', '.join(preset_names())}, or several, the last over the first."
@@ -25,6 +29,32 @@ def list_commands(commands: Mapping[str, Command]) -> str:
     """A line for each, for the help."""
     width = max(map(len, commands)) + 2
     return "\n".join(f"  {name:<{width}}{c.summary}" for name, c in commands.items())
+
+
+STOPPED = "stopped, and the runs have saved themselves; repeat the command to go on"
+"""What is said when a signal ends a comparison."""
+
+
+def checked_jobs(seeds: int, jobs: int) -> int:
+    """Runs at once: as asked, or for 0 one for each two cores.
+
+    Raises:
+        UserError: a number of seeds or jobs that is out of range.
+    """
+    for name, value, least in (("seeds", seeds, 1), ("jobs", jobs, 0)):
+        if value < least:
+            raise UserError(f"--{name} must be at least {least}, not {value}")
+    return jobs or max(1, (os.cpu_count() or 1) // 2)
+
+
+def show_study(record: dict[str, Any], page: Path, as_json: bool, console: Console) -> None:
+    """Print a study's record as JSON, or its conclusion and where its page is."""
+    if as_json:
+        print(json.dumps(record, allow_nan=False))
+        return
+    for line in record["conclusion"]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"records and page: {page}", highlight=False, soft_wrap=True)
 
 
 def base_config(arguments: Sequence[str]) -> Config:

@@ -1,6 +1,5 @@
 """``unmask compare``."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +8,9 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from unmask.cli.base import DEFAULT_PRESET, PRESET_HELP, base_config
+from unmask.cli.base import DEFAULT_PRESET, PRESET_HELP, STOPPED, base_config, checked_jobs
 from unmask.compare import Interrupted, QualityOptions, compare, parse_arms, summary_table
 from unmask.config import Config
-from unmask.errors import UserError
 from unmask.report import write_report
 
 
@@ -51,10 +49,7 @@ def compare_command(arguments: Sequence[str], console: Console) -> int:
         args=arguments,
         default=CompareArguments(base_config(arguments), tyro.MISSING),
     )
-    for name, value, least in (("seeds", parsed.seeds, 1), ("jobs", parsed.jobs, 0)):
-        if value < least:
-            raise UserError(f"--{name} must be at least {least}, not {value}")
-    jobs = parsed.jobs or max(1, (os.cpu_count() or 1) // 2)
+    jobs = checked_jobs(parsed.seeds, parsed.jobs)
     arms = parse_arms(parsed.recipes, parsed.config_values)
     try:
         summary = compare(
@@ -66,7 +61,7 @@ def compare_command(arguments: Sequence[str], console: Console) -> int:
             quality=parsed.quality if parsed.evaluate else None,
         )
     except Interrupted as stopped:
-        console.print("stopped, and the runs have saved themselves; repeat the command to go on")
+        console.print(STOPPED)
         return 128 + stopped.number
     console.print(summary_table(summary))
     console.print(f"records: {parsed.run / 'comparison.json'}", soft_wrap=True)

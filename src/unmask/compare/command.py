@@ -53,8 +53,7 @@ def compare(
         Interrupted: a signal came; repeat the call to go on.
     """
     _check_comparable(arms)
-    if quality is not None:
-        check_quality(quality)
+    judge = None if quality is None else check_quality(quality)
     if any(is_auto(arm.config.recipe) for arm in arms):
         data = load_data(arms[0].config.corpus, console=console)
         arms = [Arm(arm.name, settle_recipe(arm.config, data, console)) for arm in arms]
@@ -74,7 +73,7 @@ def compare(
     summary = summarise(trials)
     save_summary(summary, folder)
     if quality is not None:
-        measure_quality(trials, quality, console)
+        measure_quality(trials, quality, judge, console)
     return summary
 
 

@@ -21,8 +21,7 @@ from unmask.evaluate.quality import TextQuality
 from unmask.files import write_whole
 from unmask.run import Run, open_run
 from unmask.suite.generative import generative_quality, reference_quality
-from unmask.suite.likelihood import LikelihoodOptions, check_options, evaluate_subject
-from unmask.suite.subject import subject_of
+from unmask.suite.likelihood import evaluate_run
 from unmask.train.checkpoint import checkpoint_steps
 from unmask.train.metrics import read_records
 
@@ -47,13 +46,12 @@ class QualityOptions:
     num: int = 32
     steps: int = 64
 
-    def settings(self) -> dict[str, Any]:
-        """What a record was made with: one made otherwise is made again."""
-        return {"budget": self.budget, "num": self.num, "steps": self.steps}
 
-
-def check_quality(options: QualityOptions) -> None:
+def check_quality(options: QualityOptions) -> Judge | None:
     """Tell before any training what is wrong with the request.
+
+    Returns:
+        The judge, if one is asked for.
 
     Raises:
         UserError: nothing is asked for, a number is out of range, or a corpus or the judge cannot
@@ -64,22 +62,31 @@ def check_quality(options: QualityOptions) -> None:
     for name, value, least in (("num", options.num, 2), ("steps", options.steps, 1)):
         if value < least:
             raise UserError(f"--quality.{name} must be at least {least}, not {value}")
+    names = [Path(corpus).name for corpus in options.corpora]
+    if len(set(names)) < len(names):
+        raise UserError(
+            f"--quality.corpora: two have one name, which records tell them by: {names}"
+        )
     for corpus in options.corpora:
         whole_text(corpus)
-    if options.judge:
-        load_judge(options.judge)
+    return load_judge(options.judge) if options.judge else None
 
 
-def measure_quality(trials: list[Trial], options: QualityOptions, console: Console) -> None:
+def measure_quality(
+    trials: list[Trial], options: QualityOptions, judge: Judge | None, console: Console
+) -> None:
     """Evaluate the kept checkpoints of every run that is done; what is measured is not repeated.
 
     How many checkpoints are kept, and how often one is made, is said by ``train.keep`` and
     ``train.save-every``. Samples have the run's block size and the same seed at every checkpoint.
 
+    Args:
+        judge: as `check_quality` gave it.
+
     Raises:
-        UserError: a corpus or the judge cannot be had.
+        UserError: a corpus cannot be had.
     """
-    judge = load_judge(options.judge) if options.judge else None
+    wanted = _wanted(options)
     done = [trial for trial in trials if trial.state == "done"]
     plan = [
         (trial, step) for trial in done for step in checkpoint_steps(trial.folder / "checkpoints")
@@ -88,7 +95,6 @@ def measure_quality(trials: list[Trial], options: QualityOptions, console: Conso
     with Progress(console=Console(stderr=True), transient=True) as bar:
         for trial, step in bar.track(plan, description="evaluating checkpoints"):
             known = _known(trial.folder)
-            wanted = _wanted(options)
             missing = [w for w in wanted if _key({"step": step, **w}) not in known]
             if not missing:
                 continue
@@ -105,18 +111,16 @@ def measure_quality(trials: list[Trial], options: QualityOptions, console: Conso
 
 
 def _wanted(options: QualityOptions) -> list[dict[str, Any]]:
-    """The records that every checkpoint is to have, by what identifies them."""
-    settings = options.settings()
-    wanted = [
-        {"kind": "corpus", "corpus": Path(c).name, "budget": settings["budget"], "source": c}
+    """The records that every checkpoint is to have, by what identifies them.
+
+    One that was made with other settings is made again.
+    """
+    wanted: list[dict[str, Any]] = [
+        {"kind": "corpus", "corpus": Path(c).name, "budget": options.budget, "source": c}
         for c in options.corpora
     ]
     if options.judge:
-        judged = {
-            "judge": options.judge,
-            "num": settings["num"],
-            "sampler_steps": settings["steps"],
-        }
+        judged = {"judge": options.judge, "num": options.num, "sampler_steps": options.steps}
         wanted.append({"kind": "generative", **judged})
     return wanted
 
@@ -142,9 +146,7 @@ def _measured(
     step = run.checkpoint.progress.step
     for record in wanted:
         if record["kind"] == "corpus":
-            subject = subject_of(run)
-            asked = check_options(subject, LikelihoodOptions(budget=options.budget))
-            found = evaluate_subject(subject, record["source"], asked)
+            found = evaluate_run(run, record["source"], options.budget)
             numbers = {"nelbo": found.bound.nelbo, "stderr": found.bound.stderr}
             numbers |= {"ppl": found.bound.ppl, "bits_per_byte": found.bits_per_byte}
             named = {k: v for k, v in record.items() if k != "source"}

@@ -7,7 +7,7 @@ from typing import Any
 
 from unmask.errors import UserError
 from unmask.files import write_whole
-from unmask.report.page import document, plot_section, text
+from unmask.report.page import document, text
 
 Record = dict[str, Any]
 
@@ -27,7 +27,7 @@ def write_study(
     Args:
         path: the record, JSON with the two lines of its ``conclusion``.
         title: of the page, not escaped.
-        plots: each a `unmask.report.curves.Plot`, drawn under `unmask.report.style.settings`.
+        plots: each a `unmask.report.curves.Plot`, drawn as `unmask.report.pictures.sections` does.
         above, below: HTML before and after the plots.
 
     Returns:
@@ -37,19 +37,14 @@ def write_study(
         UserError: the record is not there or damaged.
     """
     # Here, because matplotlib takes a while and this module is imported by the command line.
-    from unmask.report import style  # noqa: PLC0415
+    from unmask.report.pictures import sections  # noqa: PLC0415
 
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        sections = []
-        with style.settings():
-            for plot in plots(record):
-                write_whole(path.parent / f"{plot.name}.png", style.as_png(plot.figure))
-                svg = style.as_svg(plot.figure, plot.name, text(plot.title))
-                sections.append(plot_section(plot.title, plot.name, svg, plot.caption))
+        drawn = sections(lambda: plots(record), path.parent)
         lead = [f"<h1>{text(title(record))}</h1>"]
         lead += [f"<p>{text(line)}</p>" for line in record["conclusion"]]
-        body = "\n".join([*lead, *above(record), *sections, *below(record)])
+        body = "\n".join([*lead, *above(record), *drawn, *below(record)])
         content = document(title(record), body)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None

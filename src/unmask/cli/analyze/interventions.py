@@ -1,7 +1,5 @@
 """``unmask analyze interventions``."""
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +8,16 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from unmask.cli.base import DEFAULT_PRESET, PRESET_HELP, base_config
+from unmask.cli.base import (
+    DEFAULT_PRESET,
+    PRESET_HELP,
+    STOPPED,
+    base_config,
+    checked_jobs,
+    show_study,
+)
 from unmask.compare import Interrupted
 from unmask.config import Config
-from unmask.errors import UserError
 from unmask.study.interventions import interventions
 
 
@@ -54,9 +58,7 @@ def interventions_command(arguments: Sequence[str], console: Console) -> int:
         args=arguments,
         default=InterventionsArguments(base_config(arguments), tyro.MISSING),
     )
-    for name, value, least in (("seeds", parsed.seeds, 1), ("jobs", parsed.jobs, 0)):
-        if value < least:
-            raise UserError(f"--{name} must be at least {least}, not {value}")
+    jobs = checked_jobs(parsed.seeds, parsed.jobs)
     out = parsed.out or parsed.run
     try:
         record = interventions(
@@ -66,16 +68,11 @@ def interventions_command(arguments: Sequence[str], console: Console) -> int:
             recipes=parsed.recipes,
             transform=parsed.intervention,
             seeds=parsed.seeds,
-            jobs=parsed.jobs or max(1, (os.cpu_count() or 1) // 2),
+            jobs=jobs,
             console=Console(stderr=True),
         )
     except Interrupted as stopped:
-        console.print("stopped, and the runs have saved themselves; repeat the command to go on")
+        console.print(STOPPED)
         return 128 + stopped.number
-    if parsed.json:
-        print(json.dumps(record, allow_nan=False))
-        return 0
-    for line in record["conclusion"]:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"records and page: {out / 'index.html'}", highlight=False, soft_wrap=True)
+    show_study(record, out / "index.html", parsed.json, console)
     return 0

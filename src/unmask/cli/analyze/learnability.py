@@ -1,6 +1,5 @@
 """``unmask analyze learnability``."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from unmask.cli.base import show_study
 from unmask.study.learnability import Budget, learnability
 
 
@@ -49,10 +49,5 @@ def learnability_command(arguments: Sequence[str], console: Console) -> int:
         device=parsed.device,
         console=Console(stderr=True),
     )
-    if parsed.json:
-        print(json.dumps(record, allow_nan=False))
-        return 0
-    for line in record["conclusion"]:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"records and page: {out / 'index.html'}", highlight=False, soft_wrap=True)
+    show_study(record, out / "index.html", parsed.json, console)
     return 0

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from unmask.data import CorpusConfig
 from unmask.errors import UserError
-from unmask.report import write_locality
+from unmask.report.locality import write_locality
 from unmask.run import open_run
 from unmask.study.locality import locality_of_corpus, locality_of_run, save_locality
 from unmask.study.sentences import reasoning
@@ -67,8 +67,8 @@ def locality_command(arguments: Sequence[str], console: Console) -> int:
             corpus = CorpusConfig(**{**corpus.model_dump(), "source": parsed.source})
         record = locality_of_corpus(corpus, seed=parsed.seed, console=shown)
     if parsed.out is not None:
-        save_locality(record, parsed.out)
-        shown.print(f"report: {write_locality(parsed.out)}", soft_wrap=True)
+        page = write_locality(save_locality(record, parsed.out))
+        shown.print(f"report: {page}", soft_wrap=True)
     if parsed.json:
         print(json.dumps(record, allow_nan=False))
         return 0
