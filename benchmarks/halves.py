@@ -1,13 +1,15 @@
 """Choose among the recipes of a comparison on one half of the validation blocks, report the other.
 
     .venv/bin/python benchmarks/halves.py runs/sweep-bpe
+    .venv/bin/python benchmarks/halves.py runs/laboratory-bpe --groups
 
 The arm that is best of many on some blocks is partly the luckiest on them. Even-numbered validation
 blocks therefore choose, odd-numbered ones tell how good the choice is. Per arm: the final NELBO on
 both halves (mean over seeds), then, on the reporting half alone, the difference from the baseline
 (paired by seed and block; +- is the standard error over blocks, mean over seeds) and the speed-up
 in steps at the baseline's NELBO at 50 and 100% of its steps, with a 95% interval over seeds if
-there are several. Sorted by the choosing half.
+there are several. Sorted by the choosing half. With --groups: what each recipe changes, its seeds,
+and the speed-up in seconds too, which is only worth something on a machine with nothing else to do.
 """
 
 import argparse
@@ -59,6 +61,8 @@ def row(baseline: list[Path], mine: list[Path]) -> dict[str, Any]:
         "reporting": sum(nelbo(e[-1]) for e in ours) / len(ours),
         "difference": tuple(sum(column) / len(column) for column in zip(*pairs, strict=True)),
         "speed": [speed_up(curves[0], curves[1], percent)[1] for percent in (50, 100)],
+        "seconds": speed_up(curves[0], curves[1], 100)[2],
+        "seeds": len(seeds),
     }
 
 
@@ -74,7 +78,9 @@ def main() -> None:
     """Print the table of a comparison's folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="of a comparison")
-    folder = parser.parse_args().folder
+    parser.add_argument("--groups", action="store_true", help="groups, seeds and seconds too")
+    args = parser.parse_args()
+    folder = args.folder
     summary = json.loads((folder / "comparison.json").read_text())
     runs = {
         r["name"]: [folder / r["folder"] / f"seed-{s['seed']}" for s in r["runs"]]
@@ -82,14 +88,17 @@ def main() -> None:
         if all(s["state"] == "done" for s in r["runs"])
     }
     rows = {name: row(runs[summary["baseline"]], folders) for name, folders in runs.items()}
-    print("| recipe | NELBO, choosing | NELBO, reporting | difference | at 50% | at 100% |")
-    print("|---|---|---|---|---|---|")
+    groups = {r["name"]: r.get("group", "") for r in summary["recipes"]}
+    more = " in seconds | changes | seeds |" if args.groups else ""
+    print(f"| recipe | NELBO, choosing | NELBO, reporting | difference | at 50% | at 100% |{more}")
+    print("|---" * (6 + more.count("|")) + "|")
     for name, r in sorted(rows.items(), key=lambda item: item[1]["choosing"]):
         value, error = r["difference"]
         speed = " | ".join(shown(ratio) for ratio in r["speed"])
         print(
             f"| `{name}` | {r['choosing']:.3f} | {r['reporting']:.3f} | "
             f"{value:+.3f} ± {error:.3f} | {speed} |"
+            + (f" {shown(r['seconds'])} | {groups[name]} | {r['seeds']} |" if args.groups else "")
         )
 
 

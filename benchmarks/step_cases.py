@@ -67,7 +67,7 @@ def ours(case: Case) -> Step:
     adamw = case.config.train.model_copy(update={"optimizer": "adamw"})
 
     def loss(batch: Batch) -> Tensor:
-        return batch_loss(network, model.head, recipe, batch, case.mask_id)
+        return batch_loss(network, model.head, recipe, batch, case.mask_id)[0]
 
     return _step(case, model, build_optimizers(model, adamw), loss, adamw.accumulation)
 

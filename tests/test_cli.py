@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from unmask.cli.base import DEFAULT_PRESET
+from unmask.cli.base import DEFAULT_PRESET, default_recipes
 from unmask.config import load_config, load_preset, preset_names
 from unmask.recipe import parse_recipe
 
@@ -83,9 +83,16 @@ def test_the_autoregressive_twin_trains_validates_and_samples(
 
 def test_presets_load_smallest_first() -> None:
     names = preset_names()
-    assert names == ["nano", "tiny", "mini", "small", "medium", "fast"]
+    assert names == ["nano", "tiny", "mini", "small", "medium", "fast", "laboratory"]
     for name in names:
         assert load_preset(name).model.width % load_preset(name).model.heads == 0
+
+
+def test_a_preset_can_say_what_is_compared() -> None:
+    said = [default_recipes(["--preset", p]) for p in ("nano", "laboratory", "tiny,laboratory")]
+    assert said == ["standard,bell", "all", "all"]
+    assert default_recipes([]) == "standard,bell"
+    assert load_preset("laboratory").model == load_preset("nano").model
 
 
 def test_presets_can_be_laid_over_each_other() -> None:

@@ -51,7 +51,8 @@ def train_with(python: Path, folder: Path) -> None:
 def test_the_wheel_holds_package_and_data_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {
-        f"unmask/presets/{p}.yaml" for p in ("nano", "tiny", "mini", "small", "medium", "fast")
+        f"unmask/presets/{p}.yaml"
+        for p in ("nano", "tiny", "mini", "small", "medium", "fast", "laboratory")
     } <= {*names}
     assert "unmask/py.typed" in names
     assert all(name.startswith(("unmask/", "unmask-")) for name in names)

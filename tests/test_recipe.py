@@ -22,7 +22,7 @@ from unmask.diffusion.time import (
     stratify,
 )
 from unmask.errors import UserError
-from unmask.recipe import RECIPES, Recipe, parse_recipe
+from unmask.recipe import GROUPS, RECIPES, Recipe, parse_recipe
 
 N = 32
 SLOTS = torch.arange(N)
@@ -39,7 +39,10 @@ def test_named_recipes_read_back(name):
 
 
 def test_named_recipes_are_the_published_ones():
-    """Effective weight p(t) w(t) t on c(t), up to a constant: 1, 1, t, p t, 1."""
+    """Effective weight p(t) w(t) t on c(t), up to a constant: 1, 1, t, p t, 1.
+
+    Of fitted ones before the first fit.
+    """
     t = torch.tensor([0.1, 0.3, 0.5, 0.9], dtype=torch.float64)
     bell = TruncatedNormal(0.5, 0.2).pdf(t)
     expected = {
@@ -51,8 +54,15 @@ def test_named_recipes_are_the_published_ones():
         "bell-weighted": t / t,
         "window": ((t > 0.45) & (t < 0.55)).double(),
         "bandwidth": ((t >= 0.3) & (t < 0.8)).double(),
+        "clipped": t / t,
+        "p-pots": t / t,
+        "adaptive": RECIPES["fast"].time.pdf(t) * t,
         "mirror": t / t,
+        "puma": t / t,
         "bell-pairs": RECIPES["fast"].time.pdf(t) * t,
+        "bell-spans": RECIPES["fast"].time.pdf(t) * t,
+        "bell-scattered": RECIPES["fast"].time.pdf(t) * t,
+        "bell-puma": RECIPES["fast"].time.pdf(t) * t,
         "bell-anneal": RECIPES["fast"].time.pdf(t) * t,
         "bell-after-ar": RECIPES["fast"].time.pdf(t) * t,
     }
@@ -63,6 +73,7 @@ def test_named_recipes_are_the_published_ones():
     assert {name for name, r in RECIPES.items() if not r.stratified} == {"iid"}
     assert {name for name, r in RECIPES.items() if r.causal} == {"ar"}
     assert set(RECIPES) == {*expected, "ar"}
+    assert {recipe.group for recipe in RECIPES.values()} == set(GROUPS)
 
 
 POSITIVE = st.floats(0.05, 20)

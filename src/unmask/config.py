@@ -45,10 +45,14 @@ class Config(Section):
         return parse_recipe(text).spec()
 
 
+COMPARED = "recipes"
+"""Key of a preset beside those of `Config`: the recipes to compare where none are named."""
+
+
 def preset_names() -> list[str]:
     """The shipped presets: the sizes, smallest first, then those that set no size."""
     presets = _presets()
-    return sorted(presets, key=lambda name: _size(presets[name]))
+    return sorted(presets, key=lambda name: (_size(presets[name]), name))
 
 
 def load_preset(names: str) -> Config:
@@ -66,7 +70,15 @@ def load_preset(names: str) -> Config:
         if name not in presets:
             raise unknown("preset", name, presets)
         values = _merge(values, presets[name])
+    values.pop(COMPARED, None)
     return Config(**values)
+
+
+def compared_recipes(names: str) -> str:
+    """What ``unmask compare`` compares with a preset, or several joined by commas, by default."""
+    presets = _presets()
+    said = [presets[name].get(COMPARED) for name in names.split(",") if name in presets]
+    return next((str(recipes) for recipes in reversed(said) if recipes), "standard,bell")
 
 
 def _presets() -> dict[str, dict[str, Any]]:

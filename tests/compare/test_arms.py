@@ -5,6 +5,7 @@ import pytest
 from unmask.compare import parse_arms
 from unmask.config import Config
 from unmask.errors import UserError
+from unmask.recipe import RECIPES
 
 
 def test_commas_separate_arms_and_parameters() -> None:
@@ -27,6 +28,12 @@ def test_folders_are_plain_and_different() -> None:
     assert folders[:2] == ["standard", "bell"]
     assert len(set(folders)) == 5
     assert all(set('/\\:*?"<>|+ ').isdisjoint(folder) for folder in folders)
+
+
+def test_all_stands_for_every_named_recipe_and_the_corpus_s_bell() -> None:
+    arms = parse_arms("all", Config())
+    assert [arm.name for arm in arms] == [*RECIPES, "bell:auto"]
+    assert arms[0].name == "standard"
 
 
 @pytest.mark.parametrize(

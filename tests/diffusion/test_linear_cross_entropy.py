@@ -37,7 +37,7 @@ def reference(rows):
 def test_value_and_gradients_are_those_of_the_plain_formula(rows, dtype):
     ce, total, d_hidden, d_weight = reference(rows)
     hidden, head, targets, weights = problem(rows, dtype)
-    loss = weighted_cross_entropy_sum(hidden, targets, weights, head)
+    loss = weighted_cross_entropy_sum(hidden, targets, weights, head)[0]
     (3 * loss).backward()  # the gradient that comes from above counts
     # A float32 logit of 20 is known to 1e-6, and so is a probability, relative to itself.
     close = (
@@ -52,7 +52,7 @@ def test_value_and_gradients_are_those_of_the_plain_formula(rows, dtype):
 def test_finite_differences_agree():
     hidden, head, targets, weights = problem(5, torch.float64)
     assert torch.autograd.gradcheck(
-        lambda h, w: weighted_cross_entropy_sum(h, targets, weights, _WithWeight(w, head.bias)),
+        lambda h, w: weighted_cross_entropy_sum(h, targets, weights, _WithWeight(w, head.bias))[0],
         (hidden, head.weight),
     )
 
@@ -65,10 +65,10 @@ class _WithWeight:
 def test_only_the_wanted_gradient_is_computed():
     hidden, head, targets, weights = problem(300)
     head.weight.requires_grad_(False)
-    weighted_cross_entropy_sum(hidden, targets, weights, head).backward()
+    weighted_cross_entropy_sum(hidden, targets, weights, head)[0].backward()
     assert hidden.grad is not None and head.weight.grad is None
     hidden, head, targets, weights = problem(300)
-    weighted_cross_entropy_sum(hidden.detach(), targets, weights, head).backward()
+    weighted_cross_entropy_sum(hidden.detach(), targets, weights, head)[0].backward()
     assert head.weight.grad is not None
 
 
@@ -82,7 +82,7 @@ def test_a_gradient_that_is_not_computed_is_refused():
 
 def test_logits_beyond_the_range_of_exp_are_fine():
     hidden, head, targets, weights = problem(20)
-    loss = weighted_cross_entropy_sum(1000 * hidden, targets, weights, head)
+    loss = weighted_cross_entropy_sum(1000 * hidden, targets, weights, head)[0]
     ce = F.cross_entropy(head(1000 * hidden), targets, reduction="none")
     torch.testing.assert_close(loss, (weights * ce).sum())
 
@@ -91,7 +91,7 @@ def test_under_autocast_products_are_bfloat16_and_the_softmax_is_not():
     ce, total, d_hidden, d_weight = reference(700)
     hidden, head, targets, weights = problem(700)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = weighted_cross_entropy_sum(hidden, targets, weights, head)
+        loss = weighted_cross_entropy_sum(hidden, targets, weights, head)[0]
         found = cross_entropies(hidden, targets, head)
     (3 * loss).backward()
     assert loss.dtype == found.dtype == hidden.grad.dtype == torch.float32
@@ -115,5 +115,5 @@ def test_no_tensor_of_all_logits_is_ever_made():
             return out
 
     with Watch():
-        weighted_cross_entropy_sum(hidden, targets, weights, head).backward()
+        weighted_cross_entropy_sum(hidden, targets, weights, head)[0].backward()
     assert max(seen) <= max(256 * V, 2000 * D, V * D)

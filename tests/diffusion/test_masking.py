@@ -120,6 +120,58 @@ def test_every_mask_is_possible(name):
     assert len((masked.long() * 2 ** torch.arange(4)).sum(dim=1).unique()) == 16
 
 
+def own_order(x, t, u, valid, log_confidence):
+    """Masks in the order of a model that is as sure as is said."""
+    own = MASKINGS["own-order"]
+    start = own.corrupt(x, t, u, valid, MASK)
+    looked_at = []
+
+    def confidence(corrupted):
+        looked_at.append(corrupted)
+        return log_confidence.masked_fill(~corrupted.predicted, -math.inf)
+
+    return start, own.refine(start, x, t, u, confidence, MASK), looked_at
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_masks_of_the_own_order_hide_the_rate_and_only_masked_tokens_are_shown(padded):
+    x, u, valid = batch(2000, 100, pad_from=[60] * 2000)
+    valid = valid if padded else None
+    n = 60 if padded else 100
+    confidence = -torch.rand(2000, 100, generator=torch.Generator().manual_seed(3))
+    for t in (0.05, 0.5, 0.9):
+        rate = torch.full((2000,), t)
+        start, out, looked_at = own_order(x, rate, u, valid, confidence)
+        assert looked_at == [start]
+        assert not (out.predicted & ~start.predicted).any()
+        assert torch.equal(out.inputs, x.masked_fill(out.predicted, MASK))
+        share = out.predicted.sum(dim=1).double() / n
+        assert float(share.mean()) == pytest.approx(t, abs=4 * float(share.std()) / 2000**0.5)
+
+
+def test_the_tokens_shown_are_those_the_model_is_surest_of():
+    """At t = 1/2 a third of the masked ones are shown: with sure and unsure halves, the sure."""
+    x, u, _ = batch(2000, 100)
+    confidence = torch.full((2000, 100), -8.0)
+    confidence[:, ::2] = -0.01
+    start, out, _ = own_order(x, torch.full((2000,), 0.5), u, None, confidence)
+    shown = start.predicted & ~out.predicted
+    assert float(shown[:, ::2].sum() / shown.sum()) > 0.99
+    # Which of equally sure ones are shown is left to chance, alike for each.
+    even = shown[:, ::2].double().sum(dim=0) / start.predicted[:, ::2].sum(dim=0)
+    assert float(even.std()) < 3 * (0.67 * 0.33 / 1500) ** 0.5
+
+
+def test_every_mask_of_the_own_order_is_possible():
+    """However sure the model is of some tokens; all masked only at high rates, for of n masked
+    tokens (1 - t)/(1 + t) n are shown, rounded up or down."""  # noqa: D205, D209
+    x, u, _ = batch(40_000, 4)
+    t = (torch.arange(40_000) + 0.5) / 40_000
+    confidence = torch.tensor([-0.1, -1.0, -2.0, -3.0]).expand(40_000, -1)
+    _, out, _ = own_order(x, t, u, None, confidence)
+    assert len((out.predicted.long() * 2 ** torch.arange(4)).sum(dim=1).unique()) == 16
+
+
 @pytest.mark.parametrize("padded", [False, True])
 def test_exact_count_masks_exactly_k_of_the_valid_tokens_each_set_alike(padded):
     length, n = 5, 20_000

@@ -29,7 +29,7 @@ def gradients(recipe: str, padded: bool, parts: int) -> tuple[float, list[torch.
     batch = draw_batch(named, blocks(padded), seed=3, step=7, batch_size=32, device=CPU)
     total = 0.0
     for part in batch.split(parts):
-        loss = batch_loss(model, model.head, named, part, MASK)
+        loss, _ = batch_loss(model, model.head, named, part, MASK)
         loss.backward()
         total += float(loss.detach())
     return total, [p.grad for p in model.parameters() if p.grad is not None]

@@ -36,7 +36,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-@pytest.mark.parametrize("recipe", [*RECIPES, "fast:masking=spans", "fast:masking=scattered"])
+@pytest.mark.parametrize("recipe", list(RECIPES))
 def test_every_recipe_learns(recipe: str, unmask: Call, small: list[str], tmp_path: Path) -> None:
     """Below the unigram entropy of the validation text: it has learned to use context."""
     run = tmp_path / "run"
@@ -51,7 +51,7 @@ def test_every_recipe_learns(recipe: str, unmask: Call, small: list[str], tmp_pa
 
 
 @pytest.mark.parametrize(
-    "recipe", ["bell-after-ar:ar_warmup=0.5", "bell-anneal:anneal=0.7", "mirror"]
+    "recipe", ["bell-after-ar:ar_warmup=0.5", "bell-anneal:anneal=0.7", "mirror", "puma"]
 )
 def test_a_recipe_that_changes_over_training_resumes_in_its_phase(
     recipe: str, unmask: Call, small: list[str], tmp_path: Path
@@ -68,6 +68,38 @@ def test_a_recipe_that_changes_over_training_resumes_in_its_phase(
     status, text = unmask("train", "--run", run, "--resume")
     assert status == 0, text
     assert same(open_run(run).checkpoint.tensors("model"), finished)
+
+
+@pytest.mark.parametrize("recipe", [name for name, r in RECIPES.items() if r.fitted])
+def test_a_recipe_that_is_fitted_while_training_resumes_with_what_it_has_seen(
+    recipe: str,
+    unmask: Call,
+    small: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("unmask.train.loop.REFIT_EVERY", 5)
+    run = tmp_path / "run"
+    options = [*small, "--train.steps", 40, "--validation.every", 17, "--train.keep", 9]
+    options += ["--train.batch-size", 32, "--recipe", f"{recipe}:stratified=false"]
+    options += ["--train.learning-rate", 0.01]
+    assert unmask("train", "--run", run, *options)[0] == 0
+    finished = open_run(run).checkpoint.tensors("model")
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    means = [r["rate_mean"] for r in map(json.loads, lines) if r["kind"] == "train"]
+    shutil.rmtree(run / "checkpoints/step-00000040")
+    shutil.rmtree(run / "checkpoints/step-00000034")
+    status, text = unmask("train", "--run", run, "--resume")
+    assert status == 0, text
+    assert same(open_run(run).checkpoint.tensors("model"), finished)
+    again = (run / "metrics.jsonl").read_text().splitlines()
+    assert means == [r["rate_mean"] for r in map(json.loads, again) if r["kind"] == "train"]
+    forgotten = tmp_path / "forgotten"
+    monkeypatch.setattr("unmask.train.loop.REFIT_EVERY", 1000)
+    assert unmask("train", "--run", forgotten, *options)[0] == 0
+    lines = (forgotten / "metrics.jsonl").read_text().splitlines()
+    never = [r["rate_mean"] for r in map(json.loads, lines) if r["kind"] == "train"]
+    assert means[:5] == never[:5] and means != never  # something was fitted
 
 
 @pytest.mark.parametrize("extra", [[], ["--train.optimizer", "muon", "--train.ema", "0.9"]])

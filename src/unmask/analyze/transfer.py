@@ -132,7 +132,7 @@ def _train(
         batch = draw_batch(recipe, blocks, start.seed, step, config.batch_size, device)
         for part in batch.split(config.accumulation):
             with autocast(device, config.precision):
-                loss = batch_loss(model, model.head, recipe, part, mask_id)
+                loss, _ = batch_loss(model, model.head, recipe, part, mask_id)
             loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip or float("inf"))
         for optimizer in optimizers:

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from unmask.config import Config, load_config, load_preset, preset_names
+from unmask.config import Config, compared_recipes, load_config, load_preset, preset_names
 from unmask.errors import UserError
 
 DEFAULT_PRESET = "nano,fast"
@@ -57,20 +57,30 @@ def show_study(record: dict[str, Any], page: Path, as_json: bool, console: Conso
     console.print(f"records and page: {page}", highlight=False, soft_wrap=True)
 
 
+def default_recipes(arguments: Sequence[str]) -> str:
+    """The recipes that the preset compares."""
+    return compared_recipes(_known(arguments).preset or DEFAULT_PRESET)
+
+
 def base_config(arguments: Sequence[str]) -> Config:
     """What the options are laid over: the resumed run's configuration, or preset and file."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset")
-    first.add_argument("--config", type=Path)
-    first.add_argument("--run", type=Path)
-    first.add_argument("--resume", action="store_true")
-    known, _ = first.parse_known_args(_as_pairs(arguments))
+    known = _known(arguments)
     if known.resume and known.run and not (known.preset or known.config):
         saved = known.run / "config.yaml"
         if saved.is_file():
             return load_config(saved)
     base = load_preset(known.preset or DEFAULT_PRESET)
     return load_config(known.config, base) if known.config else base
+
+
+def _known(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options that decide what the defaults of the others are."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset")
+    first.add_argument("--config", type=Path)
+    first.add_argument("--run", type=Path)
+    first.add_argument("--resume", action="store_true")
+    return first.parse_known_args(_as_pairs(arguments))[0]
 
 
 def _as_pairs(arguments: Sequence[str]) -> list[str]:

@@ -8,7 +8,14 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from unmask.cli.base import DEFAULT_PRESET, PRESET_HELP, STOPPED, base_config, checked_jobs
+from unmask.cli.base import (
+    DEFAULT_PRESET,
+    PRESET_HELP,
+    STOPPED,
+    base_config,
+    checked_jobs,
+    default_recipes,
+)
 from unmask.compare import Interrupted, QualityOptions, compare, parse_arms, summary_table
 from unmask.config import Config
 from unmask.report import write_report
@@ -27,7 +34,8 @@ class CompareArguments:
     run: Path
     """Folder of the comparison: the runs, comparison.json and report/ go there."""
     recipes: str = "standard,bell"
-    """The baseline, then what is compared with it: NAME[:key=value,...][+train.option=value...]."""
+    """The baseline, then what is compared with it: NAME[:key=value,...][+train.option=value...];
+    all: every named recipe."""
     seeds: int = 1
     """Seeds for each recipe; an interval needs at least two."""
     jobs: int = 0
@@ -47,7 +55,7 @@ def compare_command(arguments: Sequence[str], console: Console) -> int:
         CompareArguments,
         prog="unmask compare",
         args=arguments,
-        default=CompareArguments(base_config(arguments), tyro.MISSING),
+        default=CompareArguments(base_config(arguments), tyro.MISSING, default_recipes(arguments)),
     )
     jobs = checked_jobs(parsed.seeds, parsed.jobs)
     arms = parse_arms(parsed.recipes, parsed.config_values)

@@ -6,6 +6,10 @@ from typing import Any
 
 from unmask.config import Config, with_options
 from unmask.errors import UserError
+from unmask.recipe import AUTO, RECIPES
+
+ALL = "all"
+"""In place of a list: every named recipe, ``standard`` first, and ``bell:auto``."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,15 @@ def parse_arms(text: str, base: Config) -> list[Arm]:
     belongs to the arm before it.
 
     Args:
-        text: such as ``standard,bell:mean=0.4,std=0.15,bell+train.optimizer=muon``.
+        text: such as ``standard,bell:mean=0.4,std=0.15,bell+train.optimizer=muon``, or ``all``.
         base: the configuration that the arms share.
 
     Raises:
         UserError: an empty list, a name twice, or a recipe or option that is not valid.
     """
     names: list[str] = []
+    if text.strip() == ALL:
+        text = ",".join([*RECIPES, f"bell:{AUTO}"])
     for part in filter(None, (p.strip() for p in text.split(","))):
         if re.match(r"[\w-]+=", part) and names:
             names[-1] += f",{part}"

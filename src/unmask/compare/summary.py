@@ -17,6 +17,7 @@ from unmask.compare.statistics import (
     speed_up,
 )
 from unmask.files import write_whole
+from unmask.recipe import parse_recipe
 from unmask.train.metrics import BLOCKS, read_records
 
 LEVELS = (25, 50, 75, 100)
@@ -43,6 +44,7 @@ def summarise(trials: list[Trial]) -> dict[str, Any]:
                 "name": arm,
                 "recipe": mine[0].config.recipe,
                 "folder": mine[0].arm.folder,
+                "group": parse_recipe(mine[0].config.recipe).group,
                 "causal": mine[0].config.recipe.startswith("ar:"),
                 "runs": [{"seed": t.seed, "state": t.state} for t in mine],
                 **_against_baseline(pairs),

@@ -14,10 +14,11 @@ _STEPS_LOOKED_AT = 500
 def drawn_times(config: Config) -> dict[str, list[float]] | None:
     """Density of t on a grid, and the histogram of the rates of up to 500 steps of a run.
 
-    Counters make the rates again, exactly as the run drew them. None for the autoregressive twin.
+    Counters make the rates again, exactly as the run drew them. None for the autoregressive twin,
+    and where the rates were fitted to what the run met.
     """
     recipe = parse_recipe(config.recipe)
-    if recipe.causal:
+    if recipe.causal or recipe.fitted:
         return None
     grid = (torch.arange(200, dtype=torch.float64) + 0.5) / 200
     size = config.train.batch_size

@@ -44,16 +44,35 @@ def cross_entropies(hidden: Tensor, targets: Tensor, head: Projection) -> Tensor
     return ce
 
 
+def log_confidences(hidden: Tensor, head: Projection) -> Tensor:
+    """Logarithm of the largest probability in each row, (M,) float32. No gradient.
+
+    Args:
+        hidden: (M, D) hidden states.
+        head: as in `cross_entropies`.
+    """
+    with torch.no_grad(), _precision(hidden) as (dtype, exact):
+        confidence = torch.empty(len(hidden), dtype=exact, device=hidden.device)
+        weight, bias = _cast(head.weight, dtype), _cast(head.bias, dtype)
+        for rows in _chunks(hidden, weight):
+            logits = F.linear(hidden[rows].to(dtype), weight, bias).to(exact)
+            confidence[rows] = logits.amax(dim=1) - logits.logsumexp(dim=1)
+    return confidence
+
+
 def weighted_cross_entropy_sum(
     hidden: Tensor, targets: Tensor, weights: Tensor, head: Projection
-) -> Tensor:
-    """Sum over rows of weight times cross-entropy: a scalar, differentiable once.
+) -> tuple[Tensor, Tensor]:
+    """Sum over rows of weight times cross-entropy, a scalar, differentiable once; and its parts.
 
     Args:
         hidden: (M, D) hidden states; they and the head's weight receive gradients.
         targets: (M,) int64.
         weights: (M,), constants.
         head: as in `cross_entropies`.
+
+    Returns:
+        The sum, and the cross-entropies, (M,), without gradient.
 
     Raises:
         ValueError: the head's bias or the weights want a gradient, which is not computed.
@@ -71,12 +90,12 @@ class _WeightedSum(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, w: Tensor
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
         d_hidden = torch.zeros_like(hidden) if wants_hidden else None
         d_weight = torch.zeros_like(weight) if wants_weight else None
         with _precision(hidden) as (dtype, exact):
-            total = torch.zeros((), dtype=exact, device=hidden.device)
+            ce = torch.empty(len(hidden), dtype=exact, device=hidden.device)
             low, low_bias = _cast(weight, dtype), _cast(bias, dtype)
             for rows in _chunks(hidden, weight):
                 h, w_rows = hidden[rows].to(dtype), w[rows, None].to(exact)
@@ -87,7 +106,7 @@ class _WeightedSum(torch.autograd.Function):
                 at_target = z.gather(1, target)
                 p = z.sub_(top).exp_()
                 partition = p.sum(dim=1, keepdim=True)
-                total += (w_rows * (partition.log() + top - at_target)).sum()
+                ce[rows] = (partition.log() + top - at_target).squeeze(1)
                 if d_hidden is None and d_weight is None:
                     continue
                 d_z = p.mul_(w_rows / partition).scatter_add_(1, target, -w_rows).to(dtype)
@@ -95,12 +114,14 @@ class _WeightedSum(torch.autograd.Function):
                     d_hidden[rows] = d_z @ low
                 if d_weight is not None:
                     d_weight += d_z.T @ h
+            total = (w.to(exact) * ce).sum()
         ctx.save_for_backward(d_hidden, d_weight)
-        return total
+        ctx.mark_non_differentiable(ce)
+        return total, ce
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, scale: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden, d_weight = ctx.saved_tensors
         return (
             None if d_hidden is None else d_hidden * scale.to(d_hidden.dtype),

@@ -30,6 +30,14 @@ Most = Callable[[Tensor, int], Tensor]
 non-decreasing in t."""
 
 
+Confidence = Callable[[Corrupted], Tensor]
+"""The model's log-probability of its best guess at each predicted position, (B, L); -inf at others.
+No gradient."""
+
+Refine = Callable[[Corrupted, Tensor, Tensor, Tensor, Confidence, int], Corrupted]
+"""(corrupted, x, t, u, confidence, mask_id) -> Corrupted: masks that depend on the model."""
+
+
 @dataclass(frozen=True)
 class Masking:
     """A mask strategy.
@@ -38,11 +46,13 @@ class Masking:
         corrupt: the rule.
         causal: whether the model must not look ahead (it predicts from what lies to the left).
         most: how many positions it predicts at most; None where only L bounds it.
+        refine: what becomes of the masks after a look at them with the model; None: nothing.
     """
 
     corrupt: Corrupt
     causal: bool = False
     most: Most | None = None
+    refine: Refine | None = None
 
 
 def bernoulli(x: Tensor, t: Tensor, u: Tensor, valid: Tensor | None, mask_id: int) -> Corrupted:
@@ -96,6 +106,37 @@ def correlated(neighbours: float) -> Corrupt:
     return corrupt
 
 
+def half_way_to_all(
+    x: Tensor, t: Tensor, u: Tensor, valid: Tensor | None, mask_id: int
+) -> Corrupted:
+    """Mask every token with probability (1 + t)/2: what `reveal_confident` starts from."""
+    return bernoulli(x, (1 + t) / 2, u, valid, mask_id)
+
+
+def reveal_confident(
+    corrupted: Corrupted, x: Tensor, t: Tensor, u: Tensor, confidence: Confidence, mask_id: int
+) -> Corrupted:
+    """Show the tokens that the model is surest of, until about a share t of all is masked.
+
+    Masks as they come up when a model generates by confidence: one step of its own unmasking, from
+    (1 + t)/2 to t, at the price of a forward pass without gradient. PUMA (arXiv 2602.10314) lets
+    training masks follow the model's unmasking order; starting half-way, and Gumbel noise on the
+    log-confidences, which keeps every mask possible, are ours.
+    """
+    masked = corrupted.predicted
+    rate = t[:, None]
+    # u < (1 + t)/2 where masked, or is above: rescaled it is uniform, and independent of the mask.
+    v = torch.where(u < (1 + rate) / 2, 2 * u / (1 + rate), (2 * u - 1 - rate) / (1 - rate))
+    v = v.clamp(2.0**-24, 1 - 2.0**-24)
+    sureness = confidence(corrupted) - (-v.log()).log()
+    sureness = sureness.masked_fill(~masked, -torch.inf)
+    rounding = (v[:, 0] * 2**10) % 1  # low bits, which the noise of the first position hardly has
+    shown = (masked.sum(dim=1) * (1 - t) / (1 + t) + rounding).floor()
+    ranks = sureness.argsort(dim=1, descending=True).argsort(dim=1)
+    mask = masked & (ranks >= shown[:, None])
+    return Corrupted(x.masked_fill(mask, mask_id), mask)
+
+
 def exact_count(k: Tensor, u: Tensor, valid: Tensor | None) -> Tensor:
     """Masks of exactly k tokens each, all equally likely; padding is never among them.
 
@@ -139,6 +180,7 @@ MASKINGS: dict[str, Masking] = {
     "fixed-count": Masking(fixed_count, most=rounded_up),
     "spans": Masking(correlated(0.7)),
     "scattered": Masking(correlated(-0.7)),
+    "own-order": Masking(half_way_to_all, refine=reveal_confident),
     "next-token": Masking(next_token, causal=True, most=every),
     "shifted-next-token": Masking(shifted_next_token, causal=True, most=every),
 }

@@ -13,6 +13,7 @@ from torch import Tensor
 from unmask.diffusion.linear_cross_entropy import (
     Projection,
     cross_entropies,
+    log_confidences,
     weighted_cross_entropy_sum,
 )
 from unmask.diffusion.time import TimeDistribution
@@ -99,6 +100,22 @@ def predicted_cross_entropy(
     return cross_entropies(hidden, targets, head), rows
 
 
+def predicted_confidence(hidden: Tensor, predicted: Tensor, head: Projection) -> Tensor:
+    """Log-probability of the likeliest token at each predicted position, without gradient.
+
+    Args:
+        hidden: (B, L, D) final hidden states.
+        predicted: (B, L) bool.
+        head: the vocabulary projection.
+
+    Returns:
+        (B, L) float32, -inf where nothing is predicted.
+    """
+    confidence = torch.full(predicted.shape, -torch.inf, device=hidden.device)
+    confidence[predicted] = log_confidences(hidden[predicted], head).float()
+    return confidence
+
+
 def predicted_loss(
     hidden: Tensor,
     targets: Tensor,
@@ -125,6 +142,18 @@ def predicted_loss(
     Raises:
         RuntimeError: more are predicted than the budget (on a GPU at the next synchronisation).
     """
+    return loss_and_rows(hidden, targets, predicted, weights, head, budget)[0]
+
+
+def loss_and_rows(
+    hidden: Tensor,
+    targets: Tensor,
+    predicted: Tensor,
+    weights: Tensor,
+    head: Projection,
+    budget: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`predicted_loss`, and (B,) the summed cross-entropy of each row in nats, without gradient."""
     flat = predicted.flatten()
     if budget is None:
         where = flat.nonzero().squeeze(1)
@@ -133,7 +162,9 @@ def predicted_loss(
         first = flat.byte().argsort(descending=True, stable=True)  # the predicted ones
         where = first[:budget]
     hidden, targets, rows = _gather(hidden, targets, where)
-    return weighted_cross_entropy_sum(hidden, targets, weights[rows] * flat[where], head)
+    real = flat[where]
+    loss, ce = weighted_cross_entropy_sum(hidden, targets, weights[rows] * real, head)
+    return loss, ce.new_zeros(len(weights)).index_add_(0, rows, ce * real)
 
 
 def _gather(hidden: Tensor, targets: Tensor, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -52,6 +52,7 @@ class Arm:
         folder: of its runs, ``seed-0``, ``seed-1``, ...
         index: its place in the comparison, 0 the baseline; decides its colour.
         spec: the full specification of its recipe.
+        group: what its recipe changes (time, masks, ...); empty in records of earlier versions.
         causal: whether it is the autoregressive twin.
         runs: one for each seed.
         levels: speed-ups at the baseline's levels, as in ``comparison.json``; may be empty.
@@ -64,6 +65,7 @@ class Arm:
     folder: Path
     index: int
     spec: str
+    group: str
     causal: bool
     runs: list[Run]
     levels: list[Record]
@@ -140,6 +142,7 @@ def _comparison(folder: Path, summary: Record) -> Comparison:
                 folder=place,
                 index=index,
                 spec=recipe["recipe"],
+                group=str(recipe.get("group", "")),
                 causal=bool(recipe["causal"]),
                 runs=[
                     _run(place / f"seed-{r['seed']}", int(r["seed"]), r["state"])

@@ -37,18 +37,19 @@ def _rows(arm: Arm, comparison: Comparison, columns: list[float]) -> str:
     seeds = {r.seed for r in arm.done} & {r.seed for r in comparison.baseline.done}
     cells = []
     for unit in ("steps", "seconds"):
-        ratios = {lv["percent"]: _ratio(lv, unit, baseline, len(seeds)) for lv in arm.levels}
+        ratios = {lv["percent"]: ratio_cell(lv, unit, baseline, len(seeds)) for lv in arm.levels}
         row = "".join(f"<td>{ratios.get(p, '')}</td>" for p in columns)
         cells.append(f'<td class="unit">in {unit}</td>{row}')
     return (
         f'<tr class="first"><th class="name" rowspan="2">{named(arm)}{notes}</th>{cells[0]}'
-        f'<td rowspan="2">{_final(arm)}</td>'
-        f'<td rowspan="2">{"" if baseline else _difference(arm)}</td></tr>'
+        f'<td rowspan="2">{final_cell(arm)}</td>'
+        f'<td rowspan="2">{"" if baseline else difference_cell(arm)}</td></tr>'
         f"<tr>{cells[1]}</tr>"
     )
 
 
-def _ratio(level: Record, unit: str, baseline: bool, seeds: int) -> str:
+def ratio_cell(level: Record, unit: str, baseline: bool, seeds: int) -> str:
+    """A speed-up at a level in ``steps`` or ``seconds``, with its interval over seeds."""
     value = level[f"{unit}_ratio"]
     if value is None:
         some = level["seeds_reached"]
@@ -68,14 +69,16 @@ def _short(ratio: float) -> str:
     return f"{ratio:.2f}" if ratio < 100 else f"{ratio:,.0f}"
 
 
-def _final(arm: Arm) -> str:
+def final_cell(arm: Arm) -> str:
+    """An arm's last bound with its standard error."""
     value, error = arm.final["final_nelbo"], arm.final["final_stderr"]
     if value is None:
         return "none done"
     return f"{value:.4f}" + _small("" if error is None else f"± {error:.4f}")
 
 
-def _difference(arm: Arm) -> str:
+def difference_cell(arm: Arm) -> str:
+    """Its difference to the baseline, with the interval over seeds."""
     difference = arm.final["final_difference"]
     if difference is None:
         return ""

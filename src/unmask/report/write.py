@@ -23,6 +23,7 @@ def write_report(folder: Path) -> Path:
     comparison = load_comparison(folder)
     # Here, because matplotlib takes a while and this module is imported by the command line.
     from unmask.report import curves, quality, rates, speedups  # noqa: PLC0415
+    from unmask.report.leaderboard import leaderboard  # noqa: PLC0415
     from unmask.report.page import page  # noqa: PLC0415
     from unmask.report.pictures import sections  # noqa: PLC0415
     from unmask.report.tables import summary  # noqa: PLC0415
@@ -40,6 +41,6 @@ def write_report(folder: Path) -> Path:
     report = folder / "report"
     drawn = sections(lambda: (function(comparison) for function in draw), report)
     path = report / "index.html"
-    content = page(comparison, drawn, summary(comparison))
+    content = page(comparison, drawn, summary(comparison) + leaderboard(comparison))
     write_whole(path, content.encode("utf-8", "replace"))
     return path

@@ -3,16 +3,34 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from unmask.data import Blocks, sample_blocks
 from unmask.diffusion.linear_cross_entropy import Projection
+from unmask.diffusion.masking import Corrupted
 from unmask.diffusion.noise import Stream, uniform
-from unmask.diffusion.objective import predicted_loss
+from unmask.diffusion.objective import loss_and_rows, predicted_confidence
 from unmask.recipe import Recipe
 from unmask.train.device import send
+
+
+class Met(NamedTuple):
+    """What a step met in each of its samples, (b,) each.
+
+    Attributes:
+        t: mask rates.
+        nats: summed cross-entropies.
+        predicted: how many tokens were predicted.
+        tokens: how many there are, without padding.
+    """
+
+    t: Tensor
+    nats: Tensor
+    predicted: Tensor
+    tokens: Tensor
 
 
 @dataclass(frozen=True)
@@ -80,14 +98,27 @@ def batch_loss(
     recipe: Recipe,
     batch: Batch,
     mask_id: int,
-) -> Tensor:
+) -> tuple[Tensor, Met]:
     """Training loss of a (micro-)batch: its share of the global batch's, in nats per token.
 
     Args:
         network: tokens (b, L), valid (b, L) or None, causal or not -> hidden states (b, L, D).
         head: the vocabulary projection.
+
+    Returns:
+        The loss, and what it was made of.
     """
-    corrupted = recipe.corrupt(batch.x, batch.t, batch.u, valid=batch.valid, mask_id=mask_id)
-    hidden = network(corrupted.inputs, batch.valid, recipe.causal)
+
+    def confidence(corrupted: Corrupted) -> Tensor:
+        with torch.no_grad():
+            hidden = network(corrupted.inputs, batch.valid, recipe.causal)
+        return predicted_confidence(hidden, corrupted.predicted, head)
+
+    x, t, u, valid = batch.x, batch.t, batch.u, batch.valid
+    corrupted = recipe.corrupt(x, t, u, valid=valid, mask_id=mask_id)
+    corrupted = recipe.refine(corrupted, x, t, u, confidence=confidence, mask_id=mask_id)
+    hidden = network(corrupted.inputs, valid, recipe.causal)
     budget = None if batch.most is None else sum(batch.most.tolist())
-    return predicted_loss(hidden, batch.x, corrupted.predicted, batch.weights, head, budget)
+    loss, nats = loss_and_rows(hidden, x, corrupted.predicted, batch.weights, head, budget)
+    tokens = torch.full_like(t, x.shape[1]) if valid is None else valid.sum(dim=1)
+    return loss, Met(t, nats, corrupted.predicted.sum(dim=1), tokens)

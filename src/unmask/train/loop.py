@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unmask.data import Data, sample_blocks
+from unmask.diffusion.adaptive import REFIT_EVERY, RateStatistics
 from unmask.evaluate import ValidationConfig, validate
 from unmask.model import Transformer
 from unmask.recipe import Recipe
@@ -83,7 +84,8 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
     average = average_of(model, config.ema)
     evaluated = average or model
     checkpoints = folder / "checkpoints"
-    progress = _restore(checkpoints, model, average, optimizers)
+    seen = RateStatistics(device)
+    progress = _restore(checkpoints, model, average, optimizers, seen)
     forget_after(folder, progress.step)
     sinks = open_sinks(folder, config.log_to)
     blocks = Jsonl(folder / BLOCKS)
@@ -118,16 +120,19 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
             # 1. The learning rate and the batch of this step.
             rate = learning_rate(progress.step, config)
             set_learning_rate(optimizers, rate)
-            now = recipe.at(progress.step, config.steps)
+            if recipe.fitted and progress.step % REFIT_EVERY == 0:
+                seen.refit()
+            now = recipe.at(progress.step, config.steps, seen)
             batch = draw_batch(now, data.train, seed, progress.step, config.batch_size, device)
 
             # 2. The gradient, over micro-batches; the loss is per token of the global batch.
-            loss = torch.zeros((), device=device)
+            loss, met = torch.zeros((), device=device), []
             for part in batch.split(config.accumulation):
                 with autocast(device, config.precision):
-                    part_loss = batch_loss(network, model.head, now, part, mask_id)
+                    part_loss, part_met = batch_loss(network, model.head, now, part, mask_id)
                 part_loss.backward()
                 loss += part_loss.detach()
+                met.append(part_met)
 
             # 3. Clip, step, average.
             norm = _clip(model, config.grad_clip)
@@ -138,7 +143,8 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
                 update_average(average, model, config.ema, progress.step)
 
             # 4. Count. The numbers stay on the device until they are due.
-            recent.add(progress.step, loss, norm, batch.n_tokens)
+            recent.add(progress.step, loss, norm, batch.t, batch.n_tokens)
+            seen.add(*map(torch.cat, zip(*met, strict=True)))
             progress = replace(
                 progress,
                 step=progress.step + 1,
@@ -165,7 +171,7 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
             if due:
                 progress = evaluate()
             if save:
-                save_checkpoint(checkpoints, progress, _files(model, average, optimizers))
+                save_checkpoint(checkpoints, progress, _files(model, average, optimizers, seen))
                 prune(checkpoints, config.keep)
             watch.start()
     for sink in (*sinks, blocks):
@@ -179,10 +185,17 @@ def _clip(model: nn.Module, limit: float) -> Tensor:
 
 
 def _files(
-    model: nn.Module, average: nn.Module | None, optimizers: list[Optimizer]
+    model: nn.Module,
+    average: nn.Module | None,
+    optimizers: list[Optimizer],
+    seen: RateStatistics,
 ) -> dict[str, dict[str, Tensor]]:
     """What a checkpoint holds: file name -> tensors."""
-    files = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizers, model)}
+    files = {
+        "model": model.state_dict(),
+        "optimizer": optimizer_tensors(optimizers, model),
+        "rates": seen.tensors(),
+    }
     if average:
         files["ema"] = average.state_dict()
     return files
@@ -193,6 +206,7 @@ def _restore(
     model: nn.Module,
     average: nn.Module | None,
     optimizers: list[Optimizer],
+    seen: RateStatistics,
 ) -> Progress:
     """Load the latest checkpoint into everything; where there is none, a fresh start."""
     checkpoint = find_checkpoint(checkpoints)
@@ -202,6 +216,8 @@ def _restore(
     restore_optimizers(optimizers, model, checkpoint.tensors("optimizer"))
     if average:
         average.load_state_dict(checkpoint.tensors("ema"))
+    if checkpoint.has("rates"):  # those of earlier versions do not
+        seen.restore(checkpoint.tensors("rates"))
     return checkpoint.progress
 
 

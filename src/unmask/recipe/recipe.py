@@ -1,10 +1,4 @@
-"""A recipe: what a training run draws, hides and weighs. Data, which the loop never asks about.
-
-recipe = parse_recipe("bell:mean=0.4,std=0.15")
-t = recipe.times(seed=0, step=0, slots=torch.arange(32), batch_size=32)    # (32,) mask rates
-batch = recipe.corrupt(x, t, u, valid=None, mask_id=tokenizer.mask_id)
-loss = (recipe.weights(t)[rows] * ce).sum() / n_tokens
-"""
+"""What a recipe is, and what a training step asks it for."""
 
 import dataclasses
 from dataclasses import dataclass, replace
@@ -13,7 +7,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from unmask.diffusion.masking import MASKINGS, Corrupted
+from unmask.diffusion.adaptive import EXPLORED, FITS, RateStatistics
+from unmask.diffusion.masking import MASKINGS, Confidence, Corrupted
 from unmask.diffusion.noise import Stream, uniform_double
 from unmask.diffusion.objective import WEIGHTINGS, Importance
 from unmask.diffusion.time import (
@@ -22,13 +17,28 @@ from unmask.diffusion.time import (
     Mirrored,
     Mixture,
     TimeDistribution,
-    TruncatedNormal,
     Uniform,
     deal,
     stratify,
 )
 from unmask.errors import UserError, unknown
-from unmask.spec import build, format_spec, parse_spec
+from unmask.spec import format_spec
+
+GROUPS = ("baseline", "time", "masks", "schedule", "combined", "autoregressive")
+"""What a recipe changes in ``standard``, in the order of the tables."""
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """The options of a recipe that are its own; every other one is its time distribution's."""
+
+    weight: str
+    masking: str
+    stratified: bool
+    paired: bool
+    ar_warmup: float
+    anneal: float
+    fit: str
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,8 @@ class Recipe:
         paired: whether a batch holds B/2 sequences twice, with a mask and with its complement.
         ar_warmup: share of the steps, at the start, that train the same weights autoregressively.
         anneal: share of the steps, at the end, over which the rates go over to uniform ones.
+        fit: a name in `FITS`: what ``time`` becomes of what the training steps meet.
+        group: what it changes, a name in `GROUPS`, for tables that put like with like.
     """
 
     name: str
@@ -54,12 +66,16 @@ class Recipe:
     paired: bool = False
     ar_warmup: float = 0.0
     anneal: float = 0.0
+    fit: str = "none"
+    group: str = "time"
 
     def __post_init__(self) -> None:
         if self.weight not in WEIGHTINGS:
             raise unknown("weight", self.weight, WEIGHTINGS)
         if self.masking not in MASKINGS:
             raise unknown("masking", self.masking, MASKINGS)
+        if self.fit not in FITS:
+            raise unknown("fit", self.fit, FITS)
         if isinstance(self.time, Full) != self.causal:
             raise UserError(
                 f"recipe {self.name!r}: time=full and masking=next-token go together "
@@ -74,8 +90,8 @@ class Recipe:
                 f"recipe {self.name!r}: ar_warmup must be in [0, 1) and anneal in [0, 1], "
                 f"not {self.ar_warmup:g} and {self.anneal:g}"
             )
-        if self.causal and (self.ar_warmup or self.anneal):
-            raise UserError(f"recipe {self.name!r} is autoregressive: no ar_warmup, no anneal")
+        if self.causal and (self.ar_warmup or self.anneal or self.fitted):
+            raise UserError(f"recipe {self.name!r} is autoregressive: no ar_warmup, anneal or fit")
 
     @property
     def causal(self) -> bool:
@@ -88,18 +104,31 @@ class Recipe:
         return self.ar_warmup > 0
 
     @property
+    def fitted(self) -> bool:
+        """Whether its rates depend on what the training steps meet."""
+        return self.fit != "none"
+
+    @property
     def phase(self) -> str:
         """``causal`` or ``masked``, as the records call it."""
         return "causal" if self.causal else "masked"
 
-    def at(self, step: int, steps: int) -> "Recipe":
-        """The recipe in force at a step (counted from 0) of a run of so many steps."""
+    def at(self, step: int, steps: int, seen: RateStatistics | None = None) -> "Recipe":
+        """The recipe in force at a step (counted from 0) of a run of so many steps.
+
+        Args:
+            seen: what the steps before met; None: nothing yet.
+        """
         if step < self.ar_warmup * steps:
             return _AR_PHASE
+        time = self.time
+        if self.fitted:
+            fit = None if seen is None else FITS[self.fit](seen)
+            time = Mixture(Uniform(), fit or time, EXPLORED)
         share = 1 - (steps - step) / (self.anneal * steps) if self.anneal else 0.0
-        if share <= 0:
-            return self
-        return replace(self, time=Mixture(Uniform(), self.time, share))
+        if share > 0:
+            time = Mixture(Uniform(), time, share)
+        return self if time is self.time else replace(self, time=time)
 
     @cached_property
     def drawn(self) -> TimeDistribution:
@@ -183,6 +212,20 @@ class Recipe:
         """Hide tokens of x (B, L) at rates t (B,) with uniform noise u (B, L)."""
         return MASKINGS[self.masking].corrupt(x, t, u, valid, mask_id)
 
+    def refine(
+        self,
+        corrupted: Corrupted,
+        x: Tensor,
+        t: Tensor,
+        u: Tensor,
+        *,
+        confidence: Confidence,
+        mask_id: int,
+    ) -> Corrupted:
+        """What becomes of the masks of `corrupt` where the model has a say in them."""
+        refine = MASKINGS[self.masking].refine
+        return refine(corrupted, x, t, u, confidence, mask_id) if refine else corrupted
+
     def weights(self, t: Tensor) -> Tensor:
         """Weight of each sample's summed cross-entropy, w(t) / E_p[w(t) t]; t's shape and dtype.
 
@@ -197,93 +240,10 @@ class Recipe:
         options = {
             "time": time_name,
             **dataclasses.asdict(self.time),  # type: ignore[call-overload]
-            **{f.name: getattr(self, f.name) for f in dataclasses.fields(_Overrides)},
+            **{f.name: getattr(self, f.name) for f in dataclasses.fields(Overrides)},
         }
         return format_spec(self.name, options)
 
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe("standard", Uniform(), weight="1/t"),
-        Recipe("iid", Uniform(), weight="1/t", stratified=False),
-        Recipe("flat", Uniform()),
-        Recipe("bell", TruncatedNormal(mean=0.5, std=0.2)),
-        Recipe("fast", TruncatedNormal(mean=0.5, std=0.1)),
-        Recipe("bell-weighted", TruncatedNormal(mean=0.5, std=0.2), weight="importance"),
-        Recipe("window", Uniform(0.45, 0.55), weight="1/t"),
-        Recipe("bandwidth", Uniform(0.3, 0.8), weight="1/t"),
-        Recipe("mirror", Uniform(), weight="1/t", paired=True),
-        Recipe("bell-pairs", TruncatedNormal(mean=0.5, std=0.1), paired=True),
-        Recipe("bell-anneal", TruncatedNormal(mean=0.5, std=0.1), anneal=0.2),
-        Recipe("bell-after-ar", TruncatedNormal(mean=0.5, std=0.1), ar_warmup=0.2),
-        Recipe("ar", Full(), masking="next-token"),
-    )
-}
-"""The named recipes. ``bell``'s centre and width are a first guess at the paper's, which we do not
-know; ``fast`` has those that were fastest where we measured (docs/results.md)."""
-
-
-@dataclass(frozen=True)
-class _Overrides:
-    """The options that belong to the recipe itself; every other one is its time distribution's."""
-
-    weight: str
-    masking: str
-    stratified: bool
-    paired: bool
-    ar_warmup: float
-    anneal: float
-
-
 _AR_PHASE = Recipe("ar", Full(), masking="shifted-next-token")
 _GRAIN = 2.0**-24  # the masks' noise is a multiple of it
-
-
-def parse_recipe(text: str) -> Recipe:
-    """Read ``NAME[:key=value,...]``: a named recipe with any of its parameters replaced.
-
-    Keys are ``time``, ``weight``, ``masking``, ``stratified``, ``paired``, ``ar_warmup``,
-    ``anneal``, and the parameters of the time distribution: ``bell:mean=0.4,std=0.15``,
-    ``flat:time=beta,alpha=2,beta=3``.
-
-    Raises:
-        UserError: an unknown name, key or value; the valid ones are listed.
-    """
-    name, options = parse_spec(text)
-    if name not in RECIPES:
-        raise unknown("recipe", name, RECIPES)
-    recipe = RECIPES[name]
-    own = {f.name: f for f in dataclasses.fields(_Overrides)}
-    base = dataclasses.asdict(recipe.time)  # type: ignore[call-overload]
-    kind = type(recipe.time)
-    if (time_name := options.pop("time", None)) is not None:
-        if time_name not in TIME_DISTRIBUTIONS:
-            raise unknown("time distribution", time_name, TIME_DISTRIBUTIONS)
-        if TIME_DISTRIBUTIONS[time_name] is not kind:
-            kind, base = TIME_DISTRIBUTIONS[time_name], {}
-    parameters = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for key in options:
-        if key not in own and key not in parameters:
-            raise unknown(f"option of recipe {name!r}", key, {*own, *parameters, "time"})
-    given = {k: v for k, v in options.items() if k in parameters}
-    time = build(kind, {**{k: str(v) for k, v in base.items()}, **given}, f"recipe {name!r}")
-    current = {k: str(getattr(recipe, k)).lower() for k in own}
-    chosen = build(
-        _Overrides, {**current, **{k: options[k] for k in own if k in options}}, f"recipe {name!r}"
-    )
-    return replace(recipe, time=time, **dataclasses.asdict(chosen))
-
-
-AUTO = "auto"
-"""In place of a recipe's first parameter: centre and width are computed from the corpus."""
-
-
-def is_auto(text: str) -> bool:
-    """Whether a recipe is written ``NAME:auto[,key=value,...]``."""
-    return text.partition(":")[2].partition(",")[0] == AUTO
-
-
-def with_bell(text: str, bell: str) -> str:
-    """A recipe ``NAME:auto[,...]`` with ``bell``, ``mean=...,std=...``, in place of ``auto``."""
-    return text.replace(f":{AUTO}", f":{bell}", 1)
