@@ -148,6 +148,7 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=8192, help="vocabulary with the mask token")
     parser.add_argument("--batch", type=int, help="sequences; default: the preset's")
     parser.add_argument("--accumulation", type=int, default=1, help="micro-batches of our step")
+    parser.add_argument("--recompute", action="store_true", help="the blocks, in our backward pass")
     parser.add_argument("--threads", type=int, help="default: torch's choice, all cores")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
@@ -164,7 +165,8 @@ def main() -> None:
     except UserError as error:
         parser.error(str(error))
     changes = {"batch_size": args.batch or config.train.batch_size}
-    train = config.train.model_copy(update=changes | {"accumulation": args.accumulation})
+    changes |= {"accumulation": args.accumulation, "recompute": args.recompute}
+    train = config.train.model_copy(update=changes)
     config = config.model_copy(update={"train": train})
     case = Case(config, args.vocab, args.precision, args.compile, args.threads)
     result = {
@@ -174,6 +176,7 @@ def main() -> None:
         "compile": args.compile,
         "batch": config.train.batch_size,
         "accumulation": args.accumulation,
+        "recompute": args.recompute,
         "block_size": config.corpus.block_size,
         "rounds": args.rounds,
         **measure(case, names, args.rounds, args.only),

@@ -63,6 +63,7 @@ Step = Callable[[Batch], None]
 def ours(case: Case) -> Step:
     """The step as training takes it, with AdamW."""
     model, recipe = case.model(), parse_recipe(case.config.recipe)
+    model.recompute = case.config.train.recompute
     network = torch.compile(model) if case.compile else model
     adamw = case.config.train.model_copy(update={"optimizer": "adamw"})
 

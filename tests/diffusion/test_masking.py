@@ -94,8 +94,10 @@ def test_shifted_next_token_leaves_the_inputs_to_the_network():
         assert torch.equal(out.predicted, NEXT(x, torch.ones(5), u, mask, MASK).predicted)
 
 
-@pytest.mark.parametrize(("name", "sign"), [("spans", 1), ("scattered", -1)])
-def test_correlated_masks_keep_the_rate_and_have_the_stated_correlation(name, sign):
+@pytest.mark.parametrize(
+    ("name", "r"), [("spans", 0.7), ("scattered", -0.7), ("alternating", -0.9)]
+)
+def test_correlated_masks_keep_the_rate_and_have_the_stated_correlation(name, r):
     """Of neighbouring masks at t = 1/2: 2 asin(r) / pi, for noise of correlation r (Sheppard)."""
     x, u, valid = batch(4000, 30, pad_from=[25] * 4000)
     corrupt = MASKINGS[name].corrupt
@@ -106,14 +108,14 @@ def test_correlated_masks_keep_the_rate_and_have_the_stated_correlation(name, si
         assert ((masked.mean(dim=0) - t).abs() < 4.5 * (t * (1 - t) / 4000) ** 0.5).all()
     masked = corrupt(x, torch.full((4000,), 0.5), u, None, MASK).predicted.double()
     near = torch.corrcoef(masked.T)
-    expected = 2 * math.asin(sign * 0.7) / math.pi
+    expected = 2 * math.asin(r) / math.pi
     assert float(near.diagonal(1).mean()) == pytest.approx(expected, abs=0.01)
-    assert float(near.diagonal(2).mean()) == pytest.approx(2 * math.asin(0.49) / math.pi, abs=0.01)
+    assert float(near.diagonal(2).mean()) == pytest.approx(2 * math.asin(r**2) / math.pi, abs=0.01)
     padded = corrupt(x, torch.full((4000,), 0.5), u, valid, MASK).predicted
     assert torch.equal(padded.double(), masked * valid)
 
 
-@pytest.mark.parametrize("name", ["bernoulli", "spans", "scattered"])
+@pytest.mark.parametrize("name", ["bernoulli", "spans", "scattered", "alternating"])
 def test_every_mask_is_possible(name):
     x, u, _ = batch(20_000, 4)
     masked = MASKINGS[name].corrupt(x, torch.full((20_000,), 0.5), u, None, MASK).predicted

@@ -169,3 +169,32 @@ def test_compiled_is_the_same(causal):
         gradients.append([p.grad.clone() for p in eager.parameters()])
     for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_recomputing_blocks_keeps_less_and_changes_no_gradient(causal):
+    """Of a forward pass it keeps each block's input and what stands outside the blocks."""
+    x = torch.randint(0, 40, (3, 16), generator=torch.Generator().manual_seed(0))
+    valid = torch.arange(16) < torch.tensor([16, 9, 12])[:, None]
+    kept, gradients = [], []
+    for recompute in (False, True):
+        model = Transformer(ModelConfig(layers=6, width=32, heads=2), 50, causal=causal)
+        model.recompute = recompute
+        sizes = {}
+
+        def pack(tensor, sizes=sizes):
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = model(x, valid).square().sum()
+        loss.backward()
+        kept.append(sum(sizes.values()))
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+        with torch.no_grad():
+            model(x, valid)
+    assert kept[1] < kept[0] / 3
+    for name, gradient in gradients[0].items():
+        assert (gradient is None) == (gradients[1][name] is None)
+        if gradient is not None:
+            assert torch.equal(gradient, gradients[1][name]), name

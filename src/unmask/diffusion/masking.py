@@ -180,6 +180,7 @@ MASKINGS: dict[str, Masking] = {
     "fixed-count": Masking(fixed_count, most=rounded_up),
     "spans": Masking(correlated(0.7)),
     "scattered": Masking(correlated(-0.7)),
+    "alternating": Masking(correlated(-0.9)),
     "own-order": Masking(half_way_to_all, refine=reveal_confident),
     "next-token": Masking(next_token, causal=True, most=every),
     "shifted-next-token": Masking(shifted_next_token, causal=True, most=every),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from unmask.model.config import ModelConfig
 from unmask.model.layers import Block, Rotary
@@ -34,6 +35,10 @@ class Transformer(nn.Module):
             one form of input that serves a network both before and after it turns from causal to
             bidirectional. None: position i predicts token i.
         seed: of the initial weights, which depend on nothing else.
+
+    Attributes:
+        recompute: whether the backward pass computes each block again in place of keeping what its
+            forward pass made: the same numbers, far less memory, another forward pass.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.causal, self.start = config, causal, start
+        self.recompute = False
         self.embedding = nn.Embedding(vocab_size, config.width, device="meta").to_empty(
             device="cpu"
         )
@@ -78,8 +84,20 @@ class Transformer(nn.Module):
         mask = None if valid is None or causal else valid[:, None, None, :]
         angles = self.rotary(x.shape[1])
         hidden = self.embedding(x)
+        recompute = self.recompute and torch.is_grad_enabled()
         for block in self.blocks:
-            hidden = block(hidden, angles, mask, causal)
+            if recompute:
+                hidden = checkpoint(
+                    block,
+                    hidden,
+                    angles,
+                    mask,
+                    causal,
+                    use_reentrant=False,
+                    preserve_rng_state=False,
+                )
+            else:
+                hidden = block(hidden, angles, mask, causal)
         return self.norm(hidden[:, :length])  # type: ignore[no-any-return]
 
     def matrix_parameters(self) -> list[nn.Parameter]:

@@ -36,6 +36,9 @@ class TrainConfig(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="autocast; auto: bf16 on GPUs and CPUs whose matrix products have it"
     )
+    recompute: bool = Field(
+        False, description="compute the blocks again in the backward pass: less memory, more time"
+    )
     compile: bool = Field(False, description="torch.compile the network")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
     log_every: int = Field(10, ge=1, description="steps between training lines in metrics.jsonl")

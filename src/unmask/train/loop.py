@@ -79,6 +79,7 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
     device = choose_device(config.device)
     mask_id = data.tokenizer.mask_id
     model.to(device)
+    model.recompute = config.recompute
     network = torch.compile(model) if config.compile else model
     optimizers = build_optimizers(model, config)
     average = average_of(model, config.ema)
