@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every measurement behind docs/performance.md, as JSON lines in a folder: ten minutes or so on 2 quiet
+# Every measurement behind docs/performance.md, as JSON lines in a folder: twenty minutes or so on 2 quiet
 # cores. It goes on where it was stopped. Then: .venv/bin/python benchmarks/performance_tables.py FOLDER
 set -eu
 folder=${1:?usage: benchmarks/performance.sh FOLDER}
@@ -35,6 +35,8 @@ for precision in fp32 bf16; do
   for batch in 16 32; do
     measure "memory-small-$precision-$batch" step.py --json --only memory --preset small \
       --vocab 30522 --batch "$batch" --precision "$precision"
+    measure "recompute-small-$precision-$batch" step.py --json --only memory --preset small \
+      --vocab 30522 --batch "$batch" --precision "$precision" --recompute
   done
   measure "micro-small-$precision" step.py --json --only memory --preset small --vocab 30522 \
     --batch 32 --accumulation 4 --precision "$precision"
@@ -45,5 +47,7 @@ measure against-bf16-compiled step.py --json --only speed --preset tiny --vocab 
   --against "$all" --precision bf16 --compile
 measure compile-tiny-8192 step.py --json --only speed --preset tiny --vocab 8192 --rounds 7 \
   --precision bf16 --compile
+measure recompute-speed step.py --json --only speed --preset mini --vocab 8192 --batch 16 \
+  --rounds 5 --precision bf16 --recompute
 measure muon muon.py --presets nano,tiny,mini
 measure attention attention.py --json

@@ -68,13 +68,13 @@ def at_batch(r: Record, batch: int) -> dict[str, float]:
     return {k: v if k == "optimiser" else v * scale for k, v in r["parts_seconds"].items()}
 
 
-def memory(records: list[Record]) -> Iterable[list[str]]:
-    """Peaks of `small` by batch, and the lines through them at its own."""
+def memory(records: list[Record], *, line: bool) -> Iterable[list[str]]:
+    """Peaks of `small` by batch, and the lines through them at its own where they are asked for."""
     for precision in ("fp32", "bf16"):
         some = [r for r in records if r["precision"] == precision and "peak_bytes" in r]
         some = sorted(some, key=lambda r: r["batch"])
         peaks = {r["batch"]: np.array([r["peak_bytes"], r["naive_peak_bytes"]]) / MIB for r in some}
-        if len(peaks) > 1:
+        if line and len(peaks) > 1:
             slope, base = np.polyfit(list(peaks), np.array(list(peaks.values())), 1)
             peaks[SMALL_BATCH] = base + slope * SMALL_BATCH
         for batch, (ours, naive) in peaks.items():
@@ -125,7 +125,17 @@ def main() -> None:
     table(
         "Peak memory at `small`, vocabulary 30,522",
         "|batch|ours|naive|ratio",
-        memory([*small, *of("memory-small")]),
+        memory([*small, *of("memory-small")], line=True),
+    )
+    table(
+        "The same with our step recomputing its blocks",
+        "|batch|ours|naive|ratio",
+        memory(of("recompute-small"), line=False),
+    )
+    table(
+        "What recomputing costs: ours against naive, beside the first table's",
+        "|vocabulary|batch|ours (tokens/s)|naive|ratio (quartiles)|peak, ours|naive|ratio",
+        [speed(r) for r in of("recompute-speed")],
     )
     table(
         "The same with our step in micro-batches",
