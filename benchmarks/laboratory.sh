@@ -1,48 +1,55 @@
 #!/usr/bin/env bash
 # The accelerators' laboratory on English books (nano's network): every recipe with seed 0 on BPE-8192
-# and on bytes, then the leaders with seeds 1 and 2. Run it from the repository with the corpus
-# folder's path; it goes on where it was stopped. The tables of docs/laboratory.md are left as
-# RUN_FOLDER/<stage>.md.
+# and on bytes, the leaders with three seeds, and whether the winner survives another corpus and other
+# learning rates. Run it from the repository with the corpus folder's path; it goes on where it was
+# stopped. The tables of docs/laboratory.md are left as RUN_FOLDER/<stage>.md.
 set -eu
 corpus=${1:?usage: benchmarks/laboratory.sh CORPUS_FOLDER RUN_FOLDER [STAGE ...]}
 runs=${2:?usage: benchmarks/laboratory.sh CORPUS_FOLDER RUN_FOLDER [STAGE ...]}
 shift 2
 python=${PYTHON:-.venv/bin/python}
-
-published() { echo "standard+train.optimizer=adamw+train.learning_rate=$1+train.warmup_steps=100+train.steps=$2"; }
+rate=train.learning_rate
+published=standard+train.optimizer=adamw+$rate=4e-3+train.warmup_steps=100+train.steps=2000
 
 # iid is left out (docs/results.md has it); variants of the warm-up are in.
-every=standard,flat,bell,fast,bell-weighted,bell:auto,window,bandwidth,clipped,p-pots,adaptive
-every+=,mirror,puma,bell-pairs,bell-spans,bell-scattered,bell-puma,bell-anneal,bell-after-ar
+every=$published,standard,flat,bell,narrow,bell-weighted,bell:auto,window,bandwidth,clipped,p-pots
+every+=,adaptive,mirror,puma,bell-pairs,bell-spans,bell-scattered,bell-puma,bell-anneal,bell-after-ar
 every+=,bell-after-ar:ar_warmup=0.4,bell-after-ar:paired=true,bell-after-ar:anneal=0.2,ar
 
-# What the first table suggested: scattered masks, and they with the warm-up.
-scattered=bell-after-ar:masking=scattered
-combined=fast,bell-scattered,bell-scattered:masking=alternating,bell-scattered:std=0.05
-combined+=,bell-after-ar,$scattered,$scattered,ar_warmup=0.4,$scattered,anneal=0.2
-
-leaders=standard,fast,bell-scattered,$scattered,ar
+# What the first table suggested: scattered masks, and they with the warm-up (which is fast now).
+combined=$published,narrow,bell-scattered,bell-scattered:masking=alternating,bell-scattered:std=0.05
+combined+=,bell-after-ar,fast,fast:ar_warmup=0.4,fast:anneal=0.2
 
 # On bytes, without what was far behind on BPE and what varies one recipe.
-others=standard,flat,bell,fast,bell:auto,window,bandwidth,clipped,p-pots,adaptive,mirror,puma
-others+=,bell-pairs,bell-spans,bell-scattered,bell-anneal,bell-after-ar,$scattered,ar
+others=$published,standard,flat,bell,narrow,bell:auto,window,bandwidth,clipped,p-pots,adaptive,mirror
+others+=,puma,bell-pairs,bell-spans,bell-scattered,bell-anneal,bell-after-ar,fast,ar
 
-compare() { # NAME TOKENIZER STEPS RATE SEEDS RECIPES
-  "$python" -m unmask.cli compare --preset laboratory --run "$runs/$1" --recipes "$6" --seeds "$5" --jobs 2 \
-    --corpus.source "$corpus/classics.train.jsonl.xz" \
-    --corpus.valid-source "$corpus/classics.valid.jsonl.xz" --corpus.tokenizer "$2" \
-    --train.steps "$3" --train.learning-rate "$4" --train.compile --train.precision bf16 \
-    --train.save-every 200 --train.keep 9 --validation.every 50 --validation.draws 2
-  "$python" benchmarks/halves.py "$runs/$1" --groups >"$runs/$stage.md"
+compare() { # FOLDER SEEDS RECIPES OPTIONS...
+  local folder=$1 seeds=$2 recipes=$3
+  shift 3
+  "$python" -m unmask.cli compare --preset laboratory --run "$runs/$folder" --recipes "$recipes" \
+    --seeds "$seeds" --jobs 2 --train.steps 600 --train.compile --train.precision bf16 \
+    --train.save-every 200 --train.keep 9 --validation.every 50 --validation.draws 2 "$@"
+  "$python" benchmarks/halves.py "$runs/$folder" --groups >"$runs/$stage.md"
 }
 
-for stage in ${@:-bpe combined-bpe bytes leaders-bpe leaders-bytes}; do
+books=(--corpus.source "$corpus/classics.train.jsonl.xz"
+  --corpus.valid-source "$corpus/classics.valid.jsonl.xz" --corpus.tokenizer)
+bpe=("${books[@]}" bpe:8192)
+bytes=("${books[@]}" bytes --train.learning-rate 4e-3)
+
+for stage in ${@:-bpe combined-bpe bytes leaders-bpe leaders-bytes other-corpus other-rates}; do
   case $stage in
-    bpe) compare laboratory-bpe bpe:8192 600 8e-3 1 "$(published 4e-3 2000),$every" ;;
-    combined-bpe) compare laboratory-bpe bpe:8192 600 8e-3 1 "$(published 4e-3 2000),$combined" ;;
-    bytes) compare laboratory-bytes bytes 600 4e-3 1 "$(published 4e-3 2000),$others" ;;
-    leaders-bpe) compare laboratory-bpe bpe:8192 600 8e-3 3 "$(published 4e-3 2000),$leaders" ;;
-    leaders-bytes) compare laboratory-bytes bytes 600 4e-3 3 "$(published 4e-3 2000),$leaders" ;;
-    *) echo "no stage $1" >&2 && exit 2 ;;
+    bpe) compare laboratory-bpe 1 "$every" "${bpe[@]}" ;;
+    combined-bpe) compare laboratory-bpe 1 "$combined" "${bpe[@]}" ;;
+    bytes) compare laboratory-bytes 1 "$others" "${bytes[@]}" ;;
+    leaders-bpe) compare laboratory-bpe 3 standard,narrow,bell-scattered,fast,ar "${bpe[@]}" ;;
+    leaders-bytes) compare laboratory-bytes 3 standard,narrow,fast,ar "${bytes[@]}" ;;
+    other-corpus) compare other-corpus 1 standard,narrow,fast --corpus.tokenizer bpe:2048 ;;
+    other-rates)
+      compare other-rates 1 \
+        "standard+$rate=4e-3,fast+$rate=4e-3,standard+$rate=16e-3,fast+$rate=16e-3" "${bpe[@]}"
+      ;;
+    *) echo "no stage $stage" >&2 && exit 2 ;;
   esac
 done

@@ -8,7 +8,7 @@ corpus=${1:?usage: benchmarks/longest.sh CORPUS_FOLDER RUN_FOLDER}
 run=${2:?usage: benchmarks/longest.sh CORPUS_FOLDER RUN_FOLDER}
 adamw=train.optimizer=adamw+train.learning_rate=4e-3+train.warmup_steps=100
 published=standard+$adamw+train.steps=3000
-arms=standard,bell,fast,ar+train.steps=800
+arms=standard,bell,narrow,fast,ar+train.steps=800
 compare() {
   .venv/bin/unmask compare --preset tiny --run "$run" --jobs 2 \
     --corpus.source "$corpus/classics.train.jsonl.xz" \

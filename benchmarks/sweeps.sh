@@ -32,10 +32,10 @@ standard+$adamw+$rate=4e-3,$narrow,$narrow+$rate=1e-3,$narrow+$rate=4e-3,\
 standard+$adamw+$rate=8e-3,$narrow+$adamw+$rate=4e-3,standard+$rate=4e-3,$narrow+$rate=8e-3" 2e-3 100
 compare parts-bpe bpe:8192 500 50 "standard,standard:stratified=false,flat,flat:stratified=false,\
 bell,bell:stratified=false,bell:weight=1/t,bell:weight=1/t,stratified=false" 2e-3 100
-compare count-bpe bpe:8192 600 60 "fast,fast:masking=fixed-count" 2e-3 100
-compare rate-muon bpe:8192 500 50 "fast+$rate=4e-3,fast+$rate=8e-3,fast+$rate=16e-3,fast+$rate=32e-3,\
-standard+$rate=4e-3,standard+$rate=8e-3,standard+$rate=16e-3,fast+$rate=8e-3+train.warmup_steps=20,\
-fast+$rate=8e-3+train.schedule=wsd+train.decay_fraction=0.5,\
-fast+$rate=16e-3+train.schedule=wsd+train.decay_fraction=0.5" 4e-3 100
-compare rate-bytes bytes 800 100 "fast+$rate=2e-3+train.warmup_steps=100,fast+$rate=4e-3,\
-fast+$rate=8e-3,fast+$rate=16e-3" 8e-3 20
+compare count-bpe bpe:8192 600 60 "narrow,narrow:masking=fixed-count" 2e-3 100
+compare rate-muon bpe:8192 500 50 "narrow+$rate=4e-3,narrow+$rate=8e-3,narrow+$rate=16e-3,narrow+$rate=32e-3,\
+standard+$rate=4e-3,standard+$rate=8e-3,standard+$rate=16e-3,narrow+$rate=8e-3+train.warmup_steps=20,\
+narrow+$rate=8e-3+train.schedule=wsd+train.decay_fraction=0.5,\
+narrow+$rate=16e-3+train.schedule=wsd+train.decay_fraction=0.5" 4e-3 100
+compare rate-bytes bytes 800 100 "narrow+$rate=2e-3+train.warmup_steps=100,narrow+$rate=4e-3,\
+narrow+$rate=8e-3,narrow+$rate=16e-3" 8e-3 20

@@ -25,7 +25,7 @@ def arm(name: str, index: int, halves: list[float], end: float, causal: bool = F
             for s in range(0, 101, 5)
         ]
         runs.append(Run(seed, "done", evals, []))
-    return Arm(name, Path(name), index, name, causal, runs, [], {}, None, None)
+    return Arm(name, Path(name), index, name, "time", causal, runs, [], {}, None, None)
 
 
 def comparison(*arms: Arm) -> Comparison:
