@@ -35,7 +35,7 @@ class CompareArguments:
     """Folder of the comparison: the runs, comparison.json and report/ go there."""
     recipes: str = "standard,bell"
     """The baseline, then what is compared with it: NAME[:key=value,...][+train.option=value...];
-    all: every named recipe."""
+    all: every named recipe, and bell:auto."""
     seeds: int = 1
     """Seeds for each recipe; an interval needs at least two."""
     jobs: int = 0

@@ -25,7 +25,7 @@ from unmask.errors import UserError, unknown
 from unmask.spec import format_spec
 
 GROUPS = ("baseline", "time", "masks", "schedule", "combined", "autoregressive")
-"""What a recipe changes in ``standard``, in the order of the tables."""
+"""What a recipe may change in ``standard``."""
 
 
 @dataclass(frozen=True)

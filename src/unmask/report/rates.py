@@ -79,6 +79,9 @@ def densities(comparison: Comparison) -> Plot | None:
         caption += " The panels have different scales."
     if any(arm.causal for arm in comparison.arms):
         caption += " An autoregressive twin draws none."
+    if any("fit=" in arm.spec and "fit=none" not in arm.spec for arm in comparison.arms):
+        caption += " Recipes that fit their rates while training are left out: rate_mean and "
+        caption += "rate_std in their metrics.jsonl tell what they drew."
     return Plot("mask_rates", "Mask rates drawn", caption, drawing)
 
 

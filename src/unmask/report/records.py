@@ -57,7 +57,8 @@ class Arm:
         runs: one for each seed.
         levels: speed-ups at the baseline's levels, as in ``comparison.json``; may be empty.
         final: ``final_nelbo``, ``final_stderr`` and ``final_difference``.
-        times: density and histogram of its mask rates; None where it draws none.
+        times: density and histogram of its mask rates; None where it draws none, or fits
+            what it draws from to what the run meets.
         samples: the step they were drawn at and the texts, or None.
     """
 
