@@ -18,8 +18,8 @@ from rich.progress import track
 
 from unmask.data.load import own_validation, pack_text
 from unmask.diffusion.estimators import ESTIMATORS
-from unmask.evaluate import ValidationConfig, validate
-from unmask.suite import open_subject
+from unmask.evaluate import open_subject
+from unmask.train.validation import ValidationConfig, validate
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ import argparse
 
 import numpy as np
 
-from unmask.analyze import mutual_information, read_text
 from unmask.data import Blocks
+from unmask.data.information import mutual_information, read_text
 
 V = 8192
 GROUPS = 50

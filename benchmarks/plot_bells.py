@@ -12,10 +12,9 @@ import json
 from pathlib import Path
 
 from halves import evaluations, nelbo
-from unmask.files import write_whole
+from unmask.base.files import write_whole
+from unmask.plot.style import MARKERS, as_png, colour, figure, settings
 from unmask.recipe import parse_recipe
-from unmask.report.palette import colour
-from unmask.report.style import MARKERS, as_png, figure, settings
 
 Finals = dict[str, dict[float, float]]
 

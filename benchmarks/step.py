@@ -33,9 +33,9 @@ import torch
 from torch import Tensor, nn
 
 from step_cases import CPU, STEPS, Case
+from unmask.base.errors import UserError
 from unmask.config import load_preset
 from unmask.diffusion.objective import predicted_loss
-from unmask.errors import UserError
 from unmask.recipe import parse_recipe
 from unmask.train.device import autocast
 from unmask.train.optim import build_optimizers

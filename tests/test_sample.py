@@ -7,9 +7,9 @@ import pytest
 import torch
 from rich.console import Console
 
+from unmask.base.errors import UserError
 from unmask.cli.sample import _view
 from unmask.diffusion.sampler import SAMPLERS
-from unmask.errors import UserError
 from unmask.run import Run, open_run
 from unmask.sample import SamplerOptions, complete, fill, gaps, infill, sample
 

@@ -4,6 +4,7 @@ The names here need torch alone; the rooms (`unmask.model`, `unmask.data`, `unma
 are imported by name.
 """
 
+from unmask.base.errors import UserError
 from unmask.diffusion.bound import Bound, exact_nll, nelbo_from_draws
 from unmask.diffusion.masking import MASKINGS
 from unmask.diffusion.objective import WEIGHTINGS, predicted_cross_entropy, predicted_loss
@@ -17,7 +18,6 @@ from unmask.diffusion.time import (
     Uniform,
     stratified,
 )
-from unmask.errors import UserError
 from unmask.recipe import RECIPES, Recipe, parse_recipe
 
 __version__ = "0.1.0"

@@ -8,14 +8,14 @@ from typing import Any
 import yaml
 from pydantic import Field, field_validator
 
+from unmask.base.errors import UserError, unknown
+from unmask.base.files import write_whole
+from unmask.base.section import Section
 from unmask.data import CorpusConfig
-from unmask.errors import UserError, unknown
-from unmask.evaluate import ValidationConfig
-from unmask.files import write_whole
 from unmask.model import ModelConfig
 from unmask.recipe import is_auto, parse_recipe, with_bell
-from unmask.section import Section
 from unmask.train import TrainConfig
+from unmask.train.validation import ValidationConfig
 
 
 class Config(Section):

@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from unmask.analyze import mutual_information, read_text, recommended_bell
+from unmask.base.errors import UserError
+from unmask.base.files import locked, write_whole
 from unmask.config import Config, differences, load_config, save_config, with_options
 from unmask.data import Data, Tokenizer, load_data, saved_tokenizer
-from unmask.errors import UserError
-from unmask.files import locked, write_whole
+from unmask.data.information import mutual_information, read_text
 from unmask.model import Transformer, parameter_count
 from unmask.recipe import is_auto, parse_recipe, with_bell
+from unmask.recipe.auto import recommended_bell
 from unmask.train import Checkpoint, Outcome, find_checkpoint, train
 from unmask.train.device import choose_device
 from unmask.train.metrics import check_sinks

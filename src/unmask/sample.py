@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unmask.base.errors import UserError, unknown
 from unmask.diffusion.decoding import Decoding
 from unmask.diffusion.sampler import SAMPLERS, generate, left_to_right
-from unmask.errors import UserError, unknown
 from unmask.run import Run
 
 OnStep = Callable[[Tensor], None]

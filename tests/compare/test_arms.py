@@ -2,9 +2,9 @@
 
 import pytest
 
+from unmask.base.errors import UserError
 from unmask.compare import parse_arms
 from unmask.config import Config
-from unmask.errors import UserError
 from unmask.recipe import RECIPES
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from unmask.base.errors import UserError
 from unmask.data.detokenize import DETOKENIZERS, choose_detokenizer, detokenized
 from unmask.data.sources import open_source
-from unmask.errors import UserError
 
 CASES = [
     ("wikitext", "a guest @-@ starring role", "a guest-starring role"),

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unmask.base.errors import UserError
 from unmask.data.documents import Documents, digest, hold_out
 from unmask.data.sources import open_source
-from unmask.errors import UserError
 
 TEXTS = [f"document number {number}" for number in range(2000)]
 

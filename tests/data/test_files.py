@@ -10,8 +10,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from unmask.base.errors import UserError
 from unmask.data.sources import open_source
-from unmask.errors import UserError
 
 TEXTS = ["one line", "two\nlines, ünïcödé 漢字 🙂", "  spaces kept  ", "the last"]
 

@@ -7,11 +7,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from unmask.base.errors import UserError
+from unmask.base.spec import build
 from unmask.data import CorpusConfig, load_data
 from unmask.data.hub import PRESETS, HubOptions
 from unmask.data.sources import SOURCES, open_source
-from unmask.errors import UserError
-from unmask.spec import build
 
 TRAIN = [f"training document {number} é" for number in range(30)]
 VALID = [f"validation document {number}" for number in range(5)]

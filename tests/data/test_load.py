@@ -14,11 +14,11 @@ import pytest
 import torch
 from rich.console import Console
 
+from unmask.base.errors import UserError
 from unmask.data import CorpusConfig, Data, load_data
 from unmask.data.cache import cache_folder, kept
 from unmask.data.documents import Documents, hold_out
 from unmask.data.sources import open_source
-from unmask.errors import UserError
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from unmask.base.errors import UserError
 from unmask.data.sources import SOURCES, open_source
-from unmask.errors import UserError
 
 
 @pytest.fixture(scope="module")

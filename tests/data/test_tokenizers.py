@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unmask.base.errors import UserError
 from unmask.data import Tokenizer, saved_tokenizer
 from unmask.data.tokenizers import load_tokenizer
-from unmask.errors import UserError
 
 TEXTS = [
     f"the cat {number} sat on a mat, and the dog saw the cat; {number % 7} times é 漢字 🙂\n"

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from unmask.base.errors import UserError
 from unmask.config import Config, load_config
 from unmask.data import Blocks, CorpusConfig, load_data
 from unmask.data.transforms import TRANSFORMS, token_order
-from unmask.errors import UserError
 
 
 def blocks(n: int, size: int, transform: str, lengths: list[int] | None = None) -> Blocks:

@@ -15,7 +15,7 @@ from enumeration import (
 
 from unmask.data import Blocks
 from unmask.diffusion.bound import exact_nll, nelbo_from_draws
-from unmask.evaluate import ValidationConfig, validate
+from unmask.train.validation import ValidationConfig, validate
 
 V, L = 3, 4
 MASK = V

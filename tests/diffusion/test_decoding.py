@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from unmask.base.errors import UserError
 from unmask.diffusion.decoding import Decoding, categorical
-from unmask.errors import UserError
 
 LAST = 1 - 2.0**-53
 

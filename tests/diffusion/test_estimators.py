@@ -7,12 +7,11 @@ import pytest
 import torch
 from enumeration import all_masks, all_sequences, cross_entropies, nelbo_weights, random_transformer
 
+from unmask.base.errors import UserError
 from unmask.data import Blocks
 from unmask.diffusion.bound import nelbo_from_draws
 from unmask.diffusion.estimators import CONTROL, ESTIMATORS, find_estimator
-from unmask.errors import UserError
-from unmask.evaluate import ValidationConfig, validate
-from unmask.evaluate.validation import _surplus
+from unmask.train.validation import ValidationConfig, _surplus, validate
 
 V, L = 3, 5
 MASK = V

@@ -8,6 +8,7 @@ import torch
 from enumeration import all_sequences, conditionals, random_joint
 from scipy import stats
 
+from unmask.base.errors import UserError
 from unmask.diffusion.decoding import Decoding
 from unmask.diffusion.sampler import (
     SAMPLERS,
@@ -17,7 +18,6 @@ from unmask.diffusion.sampler import (
     negative_entropy,
     probability,
 )
-from unmask.errors import UserError
 
 
 def ancestral(denoise, x, mask_id, steps, seed, on_step=lambda x: None):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
+from unmask.base.errors import UserError
 from unmask.diffusion.time import (
     TIME_DISTRIBUTIONS,
     Beta,
@@ -17,7 +18,6 @@ from unmask.diffusion.time import (
     TruncatedNormal,
     Uniform,
 )
-from unmask.errors import UserError
 
 DOUBLE = torch.float64
 BULK = torch.linspace(0.01, 0.99, 99, dtype=DOUBLE)

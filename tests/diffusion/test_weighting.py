@@ -9,10 +9,10 @@ from enumeration import all_masks, bin_chance, nelbo_weights
 from scipy import integrate
 
 from unmask.data import Blocks
-from unmask.evaluate import ValidationConfig, validate
 from unmask.model import ModelConfig, Transformer
 from unmask.recipe import RECIPES, parse_recipe
 from unmask.train.batch import batch_loss, draw_batch
+from unmask.train.validation import ValidationConfig, validate
 
 L = 4
 UNBIASED = [

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unmask.errors import UserError
+from unmask.base.errors import UserError
 from unmask.evaluate.conditional import CONDITIONAL_ESTIMATORS, conditional_nll, greedy_matches
 from unmask.model import ModelConfig, Transformer
 

@@ -6,7 +6,7 @@ from importlib import metadata
 import pytest
 import torch
 
-from unmask.errors import UserError
+from unmask.base.errors import UserError
 from unmask.evaluate import judge as module
 from unmask.evaluate.judge import load_judge
 

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from unmask.errors import UserError
+from unmask.base.errors import UserError
 from unmask.model import ModelConfig
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from unmask.errors import UserError
+from unmask.base.errors import UserError
 from unmask.train import checkpoint as module
 from unmask.train.checkpoint import (
     Progress,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from unmask.errors import UserError
+from unmask.base.errors import UserError
 from unmask.train.device import Stopwatch, autocast, choose_device
 
 CPU = torch.device("cpu")

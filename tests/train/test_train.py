@@ -15,11 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from unmask.base.files import locked
 from unmask.data import Blocks, load_data
-from unmask.evaluate import validate
-from unmask.files import locked
 from unmask.recipe import RECIPES, parse_recipe
 from unmask.run import open_run
+from unmask.train.validation import validate
 
 Call = Callable[..., tuple[int, str]]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
+from unmask.base.errors import UserError
 from unmask.config import Config, compared_recipes, load_config, load_preset, preset_names
-from unmask.errors import UserError
 
 DEFAULT_PRESET = "nano,fast"
 PRESET_HELP = f"Where to start: {', '.join(preset_names())}, or several, the last over the first."

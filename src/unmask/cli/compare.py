@@ -17,8 +17,8 @@ from unmask.cli.base import (
     default_recipes,
 )
 from unmask.compare import Interrupted, QualityOptions, compare, parse_arms, summary_table
+from unmask.compare.report import write_report
 from unmask.config import Config
-from unmask.report import write_report
 
 
 @dataclass

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
+from unmask.base.errors import UserError
 from unmask.cli.evaluate_more import (
     GenerativeArguments,
     TaskArguments,
@@ -17,11 +18,10 @@ from unmask.cli.evaluate_more import (
 )
 from unmask.data.detokenize import DETOKENIZERS
 from unmask.diffusion.estimators import ESTIMATORS
-from unmask.errors import UserError
+from unmask.evaluate import Evaluation, LikelihoodOptions, evaluate_subject, open_subject
+from unmask.evaluate.likelihood import check_options
+from unmask.evaluate.zeroshot import Failure, Row, corpora_table, evaluate_corpora, suite_sources
 from unmask.run import open_run
-from unmask.suite import Evaluation, LikelihoodOptions, evaluate_subject, open_subject
-from unmask.suite.likelihood import check_options
-from unmask.suite.zeroshot import Failure, Row, corpora_table, evaluate_corpora, suite_sources
 from unmask.train.device import choose_device
 
 _ESTIMATOR_HELP = f"How: {', '.join(ESTIMATORS)}."

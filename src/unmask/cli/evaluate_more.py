@@ -10,16 +10,16 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from unmask.evaluate.judge import DEFAULT_JUDGE, load_judge
-from unmask.run import Run
-from unmask.suite.generative import (
+from unmask.evaluate.generative import (
     OnBatch,
     frontier,
     frontier_table,
     generative_quality,
     save_frontier,
 )
-from unmask.suite.harness import run_tasks, tasks_table
+from unmask.evaluate.judge import DEFAULT_JUDGE, load_judge
+from unmask.evaluate.lm_eval import run_tasks, tasks_table
+from unmask.run import Run
 
 
 @dataclass
@@ -80,7 +80,7 @@ def judge_texts(
         return 0
     console.print(table)
     if asked.temperatures:
-        from unmask.report.frontier import write_frontier  # noqa: PLC0415 - matplotlib
+        from unmask.evaluate.frontier import write_frontier  # noqa: PLC0415 - matplotlib
 
         _print(f"plot: {write_frontier(run.folder)[0]}", console)
     return 0

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from unmask.base.errors import UserError, unknown
 from unmask.cli.analyze import analyze_command
 from unmask.cli.base import Command, list_commands
 from unmask.cli.compare import compare_command
@@ -12,7 +13,6 @@ from unmask.cli.evaluate import evaluate_command
 from unmask.cli.report import report_command
 from unmask.cli.sample import sample_command
 from unmask.cli.train import train_command
-from unmask.errors import UserError, unknown
 from unmask.train import TRAINING_FAILED, TrainingFailed
 
 COMMANDS = {

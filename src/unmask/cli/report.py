@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from unmask.report import write_report
+from unmask.compare.report import write_report
 
 
 @dataclass

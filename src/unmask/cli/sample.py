@@ -14,8 +14,8 @@ from rich.rule import Rule
 from rich.text import Text
 from torch import Tensor
 
+from unmask.base.errors import UserError
 from unmask.diffusion.sampler import SAMPLERS
-from unmask.errors import UserError
 from unmask.run import Run, open_run
 from unmask.sample import SamplerOptions, complete, infill, sample
 from unmask.train.device import choose_device

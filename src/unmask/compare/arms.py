@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from unmask.base.errors import UserError
 from unmask.config import Config, with_options
-from unmask.errors import UserError
 from unmask.recipe import AUTO, RECIPES
 
 ALL = "all"

@@ -13,15 +13,15 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
+from unmask.base.errors import UserError
+from unmask.base.files import write_whole
 from unmask.compare.launch import Trial
 from unmask.data.load import whole_text
-from unmask.errors import UserError
+from unmask.evaluate.generative import generative_quality, reference_quality
 from unmask.evaluate.judge import Judge, load_judge
+from unmask.evaluate.likelihood import evaluate_run
 from unmask.evaluate.quality import TextQuality
-from unmask.files import write_whole
 from unmask.run import Run, open_run
-from unmask.suite.generative import generative_quality, reference_quality
-from unmask.suite.likelihood import evaluate_run
 from unmask.train.checkpoint import checkpoint_steps
 from unmask.train.metrics import read_records
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from unmask.base.files import write_whole
 from unmask.compare.launch import Trial
 from unmask.compare.statistics import (
     Curve,
@@ -16,7 +17,6 @@ from unmask.compare.statistics import (
     paired_difference,
     speed_up,
 )
-from unmask.files import write_whole
 from unmask.recipe import parse_recipe
 from unmask.train.metrics import BLOCKS, read_records
 

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unmask.base.files import write_whole
 from unmask.data.tokenizers import Tokenizer
 from unmask.data.transforms import token_order
-from unmask.files import write_whole
 
 _FACTS, _TOKENS, _LENGTHS = "facts.json", "tokens.bin", "lengths.bin"
 # Documents encoded in one call: enough for all cores, few enough to hold their tokens in memory.

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
-from unmask.errors import UserError
-from unmask.files import locked
+from unmask.base.errors import UserError
+from unmask.base.files import locked
 
 
 def cache_folder(chosen: Path | None = None) -> Path:

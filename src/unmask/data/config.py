@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from unmask.base.errors import unknown
+from unmask.base.section import Section
 from unmask.data.transforms import TRANSFORMS
-from unmask.errors import unknown
-from unmask.section import Section
 
 
 class CorpusConfig(Section):

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from unmask.base.errors import unknown
 from unmask.data.documents import Documents, digest
-from unmask.errors import unknown
 
 _Rules = tuple[tuple[str, str], ...]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from unmask.errors import UserError
+from unmask.base.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
+from unmask.base.errors import UserError, unknown
+from unmask.base.files import sha256_of
+from unmask.base.spec import build
 from unmask.data.documents import Documents, Source, checked_text, digest, missing_field
-from unmask.errors import UserError, unknown
-from unmask.files import sha256_of
-from unmask.spec import build
 
 FILE_KINDS = ".txt, .jsonl or .parquet, the first two also with .gz, .xz or .zst"
 

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from unmask.base.errors import UserError
 from unmask.data.documents import Documents, Source, checked_text, digest, missing_field
-from unmask.errors import UserError
 
 
 @dataclass(frozen=True)

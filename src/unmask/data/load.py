@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from unmask.base.errors import UserError
 from unmask.data.blocks import Blocks, Facts, read_blocks, read_facts, write_blocks
 from unmask.data.cache import cache_folder, kept
 from unmask.data.config import CorpusConfig
@@ -13,7 +14,6 @@ from unmask.data.documents import Documents, digest, hold_out
 from unmask.data.progress import Display, Watch
 from unmask.data.sources import open_source
 from unmask.data.tokenizers import Tokenizer, load_tokenizer
-from unmask.errors import UserError
 
 
 @dataclass(frozen=True)

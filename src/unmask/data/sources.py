@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from unmask.base.errors import UserError
+from unmask.base.files import sha256_of
+from unmask.base.spec import build, parse_options
 from unmask.data.documents import Documents, Source, digest
 from unmask.data.files import FILE_KINDS, open_path
 from unmask.data.hub import PRESETS, HubOptions, open_hub
-from unmask.errors import UserError
-from unmask.files import sha256_of
-from unmask.spec import build, parse_options
 
 _NOT_LIBRARY = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from unmask.base.errors import UserError
+from unmask.base.files import sha256_of, write_whole
 from unmask.data.cache import kept
 from unmask.data.documents import digest
-from unmask.errors import UserError
-from unmask.files import sha256_of, write_whole
 
 MASK_SHOWN = "░"
 SEPARATOR_SHOWN = "\n¶\n"

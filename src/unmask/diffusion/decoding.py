@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.errors import UserError
+from unmask.base.errors import UserError
 
 
 @dataclass(frozen=True)

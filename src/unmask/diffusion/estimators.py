@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from unmask.base.errors import UserError, unknown
 from unmask.diffusion.masking import exact_count
 from unmask.diffusion.time import stratify
-from unmask.errors import UserError, unknown
 
 CONTROL = 0.7  # where it measured best on bytes, 0.5 to 1 being alike; any value is unbiased
 _TINY = 2.0**-53  # the least rate that a double-precision uniform draw can give

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from unmask.base.errors import UserError, unknown
 from unmask.diffusion.decoding import Decoding
 from unmask.diffusion.noise import Stream, uniform_double
-from unmask.errors import UserError, unknown
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """(x, where) -> logits: x (B, L) tokens, where (B, L) bool with M true, logits (M, V)."""

@@ -15,8 +15,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from unmask.base.errors import UserError
 from unmask.diffusion.special import beta_quantile, log_beta
-from unmask.errors import UserError
 
 _SQRT_TWO_PI = math.sqrt(2 * math.pi)
 _SMALLEST_T = torch.finfo(torch.float32).tiny  # 1 / t stays finite in float32

@@ -1,6 +1,19 @@
-"""How good a model is: the bound of blocks and of continuations, and a judge of texts."""
+"""Whole models under test: the likelihood of texts, texts of their own, tasks."""
 
-from unmask.evaluate.config import ValidationConfig
-from unmask.evaluate.validation import validate
+from unmask.evaluate.likelihood import (
+    Evaluation,
+    LikelihoodOptions,
+    evaluate_run,
+    evaluate_subject,
+)
+from unmask.evaluate.subject import Subject, open_subject, subject_of
 
-__all__ = ["ValidationConfig", "validate"]
+__all__ = [
+    "Evaluation",
+    "LikelihoodOptions",
+    "Subject",
+    "evaluate_run",
+    "evaluate_subject",
+    "open_subject",
+    "subject_of",
+]

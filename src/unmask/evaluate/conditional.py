@@ -20,12 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.base.errors import unknown
 from unmask.diffusion.estimators import ESTIMATORS, Draws, Estimator
 from unmask.diffusion.masking import next_token
 from unmask.diffusion.noise import Stream, uniform, uniform_double
 from unmask.diffusion.objective import predicted_cross_entropy
-from unmask.errors import unknown
-from unmask.evaluate.denoiser import Denoiser
+from unmask.model.denoiser import Denoiser
 
 Pair = tuple[list[int], list[int]]
 """Token ids of a prefix, which may be empty, and of its continuation."""

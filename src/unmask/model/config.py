@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from unmask.section import Section
+from unmask.base.section import Section
 
 
 class ModelConfig(Section):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unmask.errors import UserError
+from unmask.base.errors import UserError
 
 
 class MaskedLM(nn.Module):

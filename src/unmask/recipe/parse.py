@@ -3,11 +3,11 @@
 import dataclasses
 from dataclasses import replace
 
+from unmask.base.errors import unknown
+from unmask.base.spec import build, parse_spec
 from unmask.diffusion.time import TIME_DISTRIBUTIONS
-from unmask.errors import unknown
 from unmask.recipe.named import RECIPES
 from unmask.recipe.recipe import Overrides, Recipe
-from unmask.spec import build, parse_spec
 
 
 def parse_recipe(text: str) -> Recipe:

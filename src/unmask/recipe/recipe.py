@@ -7,6 +7,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from unmask.base.errors import UserError, unknown
+from unmask.base.spec import format_spec
 from unmask.diffusion.adaptive import EXPLORED, FITS, RateStatistics
 from unmask.diffusion.masking import MASKINGS, Confidence, Corrupted
 from unmask.diffusion.noise import Stream, uniform_double
@@ -21,8 +23,6 @@ from unmask.diffusion.time import (
     deal,
     stratify,
 )
-from unmask.errors import UserError, unknown
-from unmask.spec import format_spec
 
 GROUPS = ("baseline", "time", "masks", "schedule", "combined", "autoregressive")
 """What a recipe may change in ``standard``."""

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save
 
-from unmask.errors import UserError
-from unmask.files import sha256_of, sync_folder, write_whole
+from unmask.base.errors import UserError
+from unmask.base.files import sha256_of, sync_folder, write_whole
 
 MANIFEST = "checkpoint.json"
 

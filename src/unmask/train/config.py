@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from unmask.section import Section
+from unmask.base.section import Section
 
 
 class TrainConfig(Section):

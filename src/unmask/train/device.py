@@ -7,7 +7,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from unmask.errors import UserError
+from unmask.base.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:

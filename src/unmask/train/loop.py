@@ -16,7 +16,6 @@ from torch.optim import Optimizer
 
 from unmask.data import Data, sample_blocks
 from unmask.diffusion.adaptive import REFIT_EVERY, RateStatistics
-from unmask.evaluate import ValidationConfig, validate
 from unmask.model import Transformer
 from unmask.recipe import Recipe
 from unmask.train.average import average_of, update_average
@@ -41,6 +40,7 @@ from unmask.train.optim import (
 from unmask.train.progress import TrainingBar
 from unmask.train.recent import Recent
 from unmask.train.signals import stop_on_signals
+from unmask.train.validation import ValidationConfig, validate
 
 TRAINING_FAILED = 3
 """Exit status of a process whose training failed: other than a crash's 1."""

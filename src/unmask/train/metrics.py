@@ -11,8 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from unmask.errors import UserError
-from unmask.files import write_whole
+from unmask.base.errors import UserError
+from unmask.base.files import write_whole
 
 METRICS, BLOCKS = "metrics.jsonl", "blocks.jsonl"
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from unmask.base.errors import UserError, unknown
 from unmask.cli.analyze.interventions import interventions_command
 from unmask.cli.analyze.learnability import learnability_command
 from unmask.cli.analyze.locality import locality_command
 from unmask.cli.base import Command, list_commands
-from unmask.errors import UserError, unknown
 
 SUBCOMMANDS: dict[str, Command] = {
     "locality": Command(locality_command, "how near the information of a corpus or run sits"),

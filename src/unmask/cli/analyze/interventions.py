@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from unmask.analyze.interventions.study import interventions
 from unmask.cli.base import (
     DEFAULT_PRESET,
     PRESET_HELP,
@@ -18,7 +19,6 @@ from unmask.cli.base import (
 )
 from unmask.compare import Interrupted
 from unmask.config import Config
-from unmask.study.interventions import interventions
 
 
 @dataclass

@@ -8,8 +8,8 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from unmask.analyze.learnability.study import Budget, learnability
 from unmask.cli.base import show_study
-from unmask.study.learnability import Budget, learnability
 
 
 @dataclass

@@ -9,12 +9,12 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from unmask.analyze.locality.page import write_locality
+from unmask.analyze.locality.study import locality_of_corpus, locality_of_run, save_locality
+from unmask.analyze.locality.words import reasoning
+from unmask.base.errors import UserError
 from unmask.data import CorpusConfig
-from unmask.errors import UserError
-from unmask.report.locality import write_locality
 from unmask.run import open_run
-from unmask.study.locality import locality_of_corpus, locality_of_run, save_locality
-from unmask.study.sentences import reasoning
 from unmask.train.device import choose_device
 
 

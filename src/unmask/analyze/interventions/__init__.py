@@ -1,0 +1,1 @@
+"""Whether the recipes' differences survive without locality."""

@@ -1,0 +1,97 @@
+"""Plots of the same recipes with and without an intervention."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import StrMethodFormatter
+
+from unmask.plot.figure import Plot
+from unmask.plot.style import INK, Key, colour, figure, fold, legend, line_of, marker_of
+
+Record = dict[str, Any]
+
+
+def curves(record: Record) -> Plot:
+    """The bounds over training, a panel for each transform."""
+    drawing = figure(3.6)
+    panels = drawing.subplots(1, 2, sharey=True)
+    late: list[float] = [record["unigram"]]
+    for axes, setting in zip(panels, record["settings"], strict=True):
+        for recipe in setting["recipes"]:
+            key = Key(recipe["name"], recipe["index"])
+            values = np.array(recipe["nelbo"])
+            steps = np.array(recipe["steps"])
+            axes.plot(steps, values.mean(0), marker=marker_of(key), markevery=0.12, **line_of(key))
+            if len(values) > 1:
+                shade = {"color": colour(key.index), "alpha": 0.18, "linewidth": 0}
+                axes.fill_between(steps, values.min(0), values.max(0), **shade)
+            late += values[:, steps >= 0.1 * steps.max()].flatten().tolist()
+        axes.axhline(record["unigram"], color="#808080", linewidth=0.8, linestyle=":")
+        axes.set_title(f"transform {setting['transform']}")
+        axes.set_xlabel("optimiser steps")
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    room = 0.05 * (max(late) - min(late)) or 0.05
+    panels[0].set_ylim(min(late) - room, max(late) + room)
+    panels[0].set_ylabel("NELBO (nats per token)")
+    keys = [Key(r["name"], r["index"]) for r in record["settings"][0]["recipes"]]
+    dotted = Line2D([], [], color="#808080", linewidth=0.8, linestyle=":")
+    legend(drawing, keys, [(dotted, "entropy of the token frequencies")])
+    caption = (
+        "Validation bound over training on the same text, its tokens in the order of each "
+        "transform. "
+        + ("Lines: mean over seeds; bands: lowest to highest seed. " if len(record["seeds"]) > 1
+           else "One seed. ")
+        + "The first tenth of the training may lie above the plots."
+    )  # fmt: skip
+    return Plot("bounds", "The bound with and without", caption, drawing)
+
+
+def changes(record: Record) -> Plot:
+    """Each recipe's lead with and without, in nats and as a speed-up."""
+    drawing = figure(0.9 + 0.55 * len(record["effects"]))
+    left, right = drawing.subplots(1, 2, sharey=True)
+    names = [effect["recipe"] for effect in record["effects"]]
+    missing = False
+    for row, effect in enumerate(record["effects"]):
+        for shift, key in ((-0.16, "with"), (0.16, "without")):
+            _point(left, row + shift, effect["difference"][key], key, effect["index"])
+            ratio = effect["speed_up"][-1][key]
+            if ratio["mean"] is None:
+                right.plot(0.02, row + shift, "x", color=colour(effect["index"]), markersize=6,
+                           transform=right.get_yaxis_transform())  # fmt: skip
+                missing = True
+            else:
+                _point(right, row + shift, ratio, key, effect["index"])
+    left.axvline(0, color="#808080", linewidth=0.9, zorder=1)
+    right.axvline(1, color="#808080", linewidth=0.9, zorder=1)
+    left.set_yticks(range(len(names)), [fold(name, 24) for name in names])
+    left.set_ylim(len(names) - 0.5, -0.5)
+    left.set_xlabel("last bound less the baseline's\n(nats per token)")
+    right.set_xlabel("speed-up at the baseline's last NELBO\n(times, in steps)")
+    first, second = record["transforms"]
+    keys: list[tuple[Any, str]] = [
+        (Line2D([], [], color=INK, marker="o", linestyle=""), f"transform {first}"),
+        (Line2D([], [], color=INK, marker="o", linestyle="", markerfacecolor="white"),
+         f"transform {second}"),
+    ]  # fmt: skip
+    if missing:
+        cross = Line2D([], [], color="#808080", marker="x", linestyle="", markersize=6)
+        keys.append((cross, "level not reached"))
+    legend(drawing, [], keys)
+    caption = (
+        f"What each recipe is ahead of {record['settings'][0]['recipes'][0]['name']} by, with "
+        f"{first} (filled) and with {second} (open)"
+        + ("; bars: 95% intervals over seeds." if len(record["seeds"]) > 1 else "; one seed.")
+    )
+    return Plot("changes", "What is left of the differences", caption, drawing)
+
+
+def _point(axes: Axes, y: float, value: Record, key: str, index: int) -> None:
+    shade = colour(index)
+    if value["low"] is not None:
+        axes.hlines(y, value["low"], value["high"], color=shade, linewidth=1.2, zorder=2)
+    face = shade if key == "with" else "white"
+    axes.plot(value["mean"], y, "o", color=shade, markerfacecolor=face, markersize=6, zorder=3)

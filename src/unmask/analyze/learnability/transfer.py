@@ -1,0 +1,141 @@
+"""Which mask rates teach which: a few steps with t in one bin, and what they change in every bin.
+
+From the same weights and optimiser state, k optimiser steps are taken with t uniform in bin i alone
+(flat weight); the change of c(t) in bin j is entry (i, j) of the transfer matrix. Before and after
+are measured on the same blocks and masks, and the bins are trained on the same blocks, places in
+their bin, and mask noise, so that both rows and columns compare like with like.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from unmask.analyze.learnability.curve import binned_cross_entropy
+from unmask.data import Blocks
+from unmask.diffusion.time import Uniform
+from unmask.model import Transformer
+from unmask.recipe import Recipe
+from unmask.train import TrainConfig
+from unmask.train.batch import batch_loss, draw_batch
+from unmask.train.device import autocast
+from unmask.train.optim import build_optimizers, restore_optimizers, set_learning_rate
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the steps begin: a checkpoint's tensors and counters.
+
+    Attributes:
+        weights: of the network.
+        optimizer: the optimisers' state, as checkpoints hold it; empty: a fresh one.
+        step: optimiser steps done; the data order goes on from here.
+        seed: the run's.
+    """
+
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    step: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What steps in each row's range of t changed.
+
+    Attributes:
+        before: (J,) c(t) in each bin at the start, nats per masked token.
+        change: (I, R, J) after less before, for each row and restart.
+    """
+
+    before: Tensor
+    change: Tensor
+
+    @property
+    def nelbo_change(self) -> Tensor:
+        """(I, R) change of the NELBO, nats per token: the mean over bins."""
+        return self.change.mean(dim=-1)
+
+
+def mean_and_stderr(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean over the restarts, dimension 1, and its standard error."""
+    n = values.shape[1]
+    return values.mean(dim=1), values.std(dim=1) / n**0.5
+
+
+def transfer_matrix(
+    model: Transformer,
+    start: Start,
+    train: Blocks,
+    valid: Blocks,
+    chosen: Tensor,
+    *,
+    ranges: list[tuple[float, float]],
+    bins: int,
+    draws: int,
+    config: TrainConfig,
+    learning_rate: float,
+    steps: int,
+    restarts: int,
+    mask_id: int,
+    on_step: Callable[[], None] = lambda: None,
+) -> Transfer:
+    """Take steps in each range of t, from the start each time, and measure every bin.
+
+    Args:
+        model: on the device to compute on; left with the start's weights.
+        ranges: the rows, (low, high) of t.
+        bins, draws, chosen: as in `binned_cross_entropy`, of the validation blocks.
+        config: batch size, optimiser, clipping and precision.
+        learning_rate: of every step.
+        restarts: each with training blocks and noise of its own, those of the run's next steps.
+        on_step: called after every optimiser step.
+    """
+
+    def measure() -> Tensor:
+        return binned_cross_entropy(model, valid, chosen, bins=bins, draws=draws, mask_id=mask_id)
+
+    model.load_state_dict(start.weights)
+    before = measure()
+    change = torch.zeros(len(ranges), restarts, bins, dtype=torch.float64)
+    for row, (low, high) in enumerate(ranges):
+        recipe = Recipe(f"t in {low:g} to {high:g}", Uniform(low, high))
+        for restart in range(restarts):
+            first = start.step + restart * steps
+            _train(model, start, recipe, train, config, learning_rate,
+                   range(first, first + steps), mask_id, on_step)  # fmt: skip
+            change[row, restart] = measure() - before
+    model.load_state_dict(start.weights)
+    return Transfer(before, change)
+
+
+def _train(
+    model: Transformer,
+    start: Start,
+    recipe: Recipe,
+    blocks: Blocks,
+    config: TrainConfig,
+    learning_rate: float,
+    steps: range,
+    mask_id: int,
+    on_step: Callable[[], None],
+) -> None:
+    """Put the model back to the start and train it for the given steps."""
+    device = model.embedding.weight.device
+    model.load_state_dict(start.weights)
+    optimizers = build_optimizers(model, config)
+    state = {name: value.clone() for name, value in start.optimizer.items()}
+    restore_optimizers(optimizers, model, state)
+    set_learning_rate(optimizers, learning_rate)
+    for step in steps:
+        batch = draw_batch(recipe, blocks, start.seed, step, config.batch_size, device)
+        for part in batch.split(config.accumulation):
+            with autocast(device, config.precision):
+                loss, _ = batch_loss(model, model.head, recipe, part, mask_id)
+            loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip or float("inf"))
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        on_step()

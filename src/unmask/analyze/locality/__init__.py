@@ -1,0 +1,1 @@
+"""How near the information about a token sits."""

@@ -1,0 +1,208 @@
+"""``unmask analyze locality``: from a corpus or a run to the record of its locality."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from unmask.analyze.locality import reach
+from unmask.analyze.locality.mask_runs import MaskRuns, empirical, endless, in_block
+from unmask.analyze.locality.window import (
+    SIDES,
+    WindowProfile,
+    distance_holding,
+    information_within,
+    radii_for,
+    window_profile,
+)
+from unmask.analyze.locality.words import conclusion
+from unmask.base.errors import UserError
+from unmask.base.files import write_whole
+from unmask.compare.summary import environment
+from unmask.data import CorpusConfig, Data, load_data
+from unmask.data.information import FARTHEST, Locality, mutual_information, read_text
+from unmask.recipe import parse_recipe
+from unmask.recipe.auto import evidence, nearest, recommended_bell
+from unmask.run import Run
+from unmask.train.validation import ValidationConfig, evenly_spaced, validate
+
+Record = dict[str, Any]
+
+RECORD = "locality.json"
+MASK_RATES = (0.25, 0.5, 0.75, 0.9)
+PARTS = (0.5, 0.9)
+_SAMPLES = 2000  # blocks masked at each rate
+_CURVE = (torch.arange(49, dtype=torch.float64) + 1) / 50
+
+
+def locality_of_corpus(corpus: CorpusConfig, *, seed: int, console: Console) -> Record:
+    """Measure the locality of a corpus's training text, without a model.
+
+    Args:
+        corpus: source, tokenizer and packing.
+        seed: of the random pairing and of the masks counted.
+        console: where progress is shown.
+
+    Returns:
+        The record, as `save_locality` writes it; nats throughout.
+
+    Raises:
+        UserError: anything wrong with the corpus, or too little of it.
+    """
+    data = load_data(corpus, console=console)
+    record, _ = _corpus_part(data, corpus, "bernoulli", seed, console)
+    return _concluded(record)
+
+
+def locality_of_run(run: Run, *, blocks: int, targets: int, seed: int, console: Console) -> Record:
+    """Measure the locality of a run's training text, and what its model makes of it.
+
+    Args:
+        run: an opened run, its model where it shall compute.
+        blocks: validation blocks looked at.
+        targets: places in each for the windows.
+        seed: of places, masks and the random pairing.
+        console: where progress is shown.
+
+    Raises:
+        UserError: the autoregressive twin, or anything wrong with the corpus.
+    """
+    recipe = parse_recipe(run.config.recipe)
+    if recipe.causal:
+        raise UserError(
+            f"{run.folder} is an autoregressive twin, which masks nothing; valid: a run of any "
+            "other recipe"
+        )
+    data = load_data(run.config.corpus, console=console)
+    if data.tokenizer.fingerprint != run.tokenizer.fingerprint:
+        raise UserError(f"the corpus of {run.folder} is no longer what the run was trained on")
+    record, locality = _corpus_part(data, run.config.corpus, recipe.masking, seed, console)
+    chosen = evenly_spaced(len(data.valid), blocks)
+    mask_id = run.tokenizer.mask_id
+    passes = len(SIDES) * (len(radii_for(data.valid.block_size)) - 1) + 1
+    with _progress(console, "windows of the model", passes) as advance:
+        window = window_profile(
+            run.model, data.valid, chosen, mask_id, targets=targets, seed=seed, on_pass=advance
+        )
+    with console.status("measuring c(t)"):
+        config = ValidationConfig(blocks=max(2, len(chosen)), draws=10, seed=seed)
+        bound = validate(run.model, data.valid, config, mask_id)
+    assert bound.c_t is not None  # only a causal model has none
+    entropy = data.valid.unigram_entropy()
+    bell = reach.measured_bell(bound.c_t, entropy, window)
+    record["run"] = {
+        "folder": str(run.folder),
+        "step": run.checkpoint.progress.step,
+        "recipe": run.config.recipe,
+        "blocks": len(chosen),
+        "targets": targets,
+        "entropy": entropy,
+        "nelbo": bound.nelbo,
+        "stderr": bound.stderr,
+        **_windows(window),
+        "reach": _measured(bound.c_t, entropy, locality, window),
+        "bell": None if bell is None else {**asdict(bell), "recipe": bell.recipe},
+    }
+    record["reach"]["profile"] = reach.profile(locality, window, _CURVE).tolist()
+    return _concluded(record)
+
+
+def save_locality(record: Record, folder: Path) -> Path:
+    """Write ``locality.json``."""
+    path = folder / RECORD
+    write_whole(path, json.dumps(record, indent=1, allow_nan=False).encode())
+    return path
+
+
+def _corpus_part(
+    data: Data, corpus: CorpusConfig, masking: str, seed: int, console: Console
+) -> tuple[Record, Locality]:
+    text = read_text(data.train)
+    with _progress(console, "information by distance", FARTHEST) as advance:
+        locality = mutual_information(text, seed=seed, on_distance=lambda d: advance())
+    length = corpus.block_size
+    try:
+        bell = recommended_bell(locality)
+        advice: Record = {**asdict(bell), "recipe": bell.recipe, "why_not": None}
+    except UserError as error:
+        advice = {"mean": None, "std": None, "recipe": None, "why_not": str(error)}
+    record = {
+        "corpus": {key: data.facts[key] for key in ("source", "sha256", "tokenizer")},
+        "block_size": length,
+        "seed": seed,
+        "mutual_information": asdict(locality),
+        "masking": masking,
+        "mask_runs": [_mask_runs(t, length, masking, seed) for t in MASK_RATES],
+        "reach": {
+            "t": _CURVE.tolist(),
+            "evidence": evidence(locality, _CURVE).tolist(),
+            "nearest": nearest(locality, _CURVE).tolist(),
+        },
+        "bell": advice,
+        "run": None,
+        **environment(),
+    }
+    return record, locality
+
+
+def _mask_runs(t: float, length: int, masking: str, seed: int) -> Record:
+    def rounded(found: MaskRuns) -> Record:
+        return {k: [float(f"{p:.6g}") for p in v.tolist()] for k, v in vars(found).items()}
+
+    return {
+        "t": t,
+        "endless": rounded(endless(t, length)),
+        "block": rounded(in_block(t, length)),
+        "counted": rounded(empirical(t, length, masking=masking, samples=_SAMPLES, seed=seed)),
+    }
+
+
+def _windows(window: WindowProfile) -> Record:
+    sides = {}
+    for side in SIDES:
+        ce = window.ce[side]
+        gain, error = information_within(window, side)
+        held = {f"{part:.0%}": distance_holding(window, side, part) for part in PARTS}
+        sides[side] = {
+            "cross_entropy": ce.mean(dim=0).tolist(),
+            "cross_entropy_stderr": (ce.std(dim=0) / len(ce) ** 0.5).tolist(),
+            "information": gain.tolist(),
+            "information_stderr": error.tolist(),
+            "holds": {k: v and {"tokens": v[0], "stderr": v[1]} for k, v in held.items()},
+        }
+    return {"radii": window.radii, "sides": sides}
+
+
+def _measured(
+    c_t: list[float | None], entropy: float, locality: Locality, window: WindowProfile
+) -> Record:
+    """H - c(t) by bin, and the same by each model of `unmask.recipe.auto`."""
+    t = (torch.arange(len(c_t), dtype=torch.float64) + 0.5) / len(c_t)
+    predicted = {
+        "evidence": evidence(locality, t).tolist(),
+        "nearest": nearest(locality, t).tolist(),
+        "profile": reach.profile(locality, window, t).tolist(),
+    }
+    measured = [None if c is None else entropy - c for c in c_t]
+    errors = {}
+    for name, values in predicted.items():
+        squares = [(p - m) ** 2 for p, m in zip(values, measured, strict=True) if m is not None]
+        errors[name] = (sum(squares) / len(squares)) ** 0.5
+    return {"t": t.tolist(), "measured": measured, **predicted, "rms_error": errors}
+
+
+def _concluded(record: Record) -> Record:
+    return {**record, "conclusion": conclusion(record)}
+
+
+@contextmanager
+def _progress(console: Console, title: str, total: int) -> Iterator[Callable[[], None]]:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda: bar.advance(task)

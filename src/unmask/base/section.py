@@ -1,0 +1,47 @@
+"""The base of every section of the configuration: frozen, typed, and told off in one line."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from unmask.base.errors import UserError
+
+
+class Section(BaseModel):
+    """A part of the configuration; unknown keys and bad values raise `UserError`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise UserError(*_problems(error, type(self))) from None
+
+
+def _problems(error: ValidationError, section: type[BaseModel]) -> list[str]:
+    """One sentence for each thing that is wrong, with the field's place in the configuration."""
+    sentences = []
+    for problem in error.errors(include_url=False):
+        place = ".".join(str(part) for part in problem["loc"])
+        cause = problem.get("ctx", {}).get("error")
+        if problem["type"] == "extra_forbidden":
+            valid = ", ".join(section.model_fields)
+            sentences.append(f"unknown key {place!r}; valid: {valid}")
+        elif isinstance(cause, UserError):  # a nested section's
+            sentences += [_nest(place, text) for text in cause.problems]
+        elif isinstance(cause, ValueError):  # a validator's own
+            sentences.append(_nest(place, str(cause)))
+        else:
+            message = problem["msg"][0].lower() + problem["msg"][1:]
+            sentences.append(f"{place}: {message}, not {problem['input']!r}")
+    return sentences
+
+
+def _nest(place: str, text: str) -> str:
+    if not place:
+        return text
+    if text.startswith("unknown key '"):
+        return text.replace("unknown key '", f"unknown key '{place}.", 1)
+    first = text.partition(" ")[0]
+    return f"{place}.{text}" if first.endswith(":") else f"{place}: {text}"

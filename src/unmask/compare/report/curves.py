@@ -1,0 +1,237 @@
+"""Plots over training: the validation bound against steps and seconds, loss and gradient norm."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import StrMethodFormatter
+
+from unmask.compare.records import Arm, Comparison, Record, Run
+from unmask.plot.figure import Plot
+from unmask.plot.style import figure, legend, line_of, marker_of
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+STEPS = "optimiser steps"
+SECONDS = "training seconds (evaluation left out)"
+_POINTS = 200  # of a common grid
+_STRETCHES = 60  # that a long run's noisy training signals are averaged in
+
+
+def bound_against_steps(comparison: Comparison) -> Plot | None:
+    """The validation bound over optimiser steps."""
+    return _bound(comparison, "step", "nelbo_steps", "NELBO against steps", STEPS)
+
+
+def bound_against_seconds(comparison: Comparison) -> Plot | None:
+    """The validation bound over the time spent in training."""
+    return _bound(comparison, "seconds", "nelbo_seconds", "NELBO against seconds", SECONDS)
+
+
+def training_signals(comparison: Comparison) -> Plot | None:
+    """Loss and gradient norm of the training lines."""
+    if not any(run.trains for arm in comparison.arms for run in arm.runs):
+        return None
+    drawing = figure(2.9)
+    left, right = drawing.subplots(1, 2)
+    shown: list[Arm] = []
+    for axes, key, label in (
+        (left, "loss", "training loss (nats, weighted)"),
+        (right, "grad_norm", "gradient norm"),
+    ):
+        for arm in comparison.arms:
+            if draw_arm(axes, arm, _trains, "step", key, _STRETCHES) and arm not in shown:
+                shown.append(arm)
+        limit(axes, [v for line in axes.lines for v in _late(line)], margin=0.05)
+        label_axes(axes, STEPS, label)
+    legend(drawing, sorted(shown, key=lambda arm: arm.index), _unfinished(comparison))
+    caption = (
+        "Left: each recipe's own training loss, which weighs mask rates in its own way, so one "
+        "recipe's curve cannot be compared with another's; it shows whether training was smooth. "
+        f"Right: the norm of the gradient before clipping. {seeds_sentence(comparison)} Runs are "
+        f"averaged in at most {_STRETCHES} stretches; the first 2% of the steps may lie outside."
+    )
+    return Plot("training", "Training loss and gradient norm", caption, drawing)
+
+
+def seeds_sentence(comparison: Comparison) -> str:
+    """What lines and bands stand for."""
+    if len(comparison.seeds) == 1:
+        return "One seed."
+    return "Lines: mean over seeds; bands: lowest to highest seed."
+
+
+def _bound(comparison: Comparison, x: str, name: str, title: str, xlabel: str) -> Plot | None:
+    drawing = figure(3.9)
+    axes = drawing.subplots()
+    shown = [arm for arm in comparison.arms if draw_arm(axes, arm, _evals, x, "nelbo")]
+    if not shown:
+        return None
+    levels = [] if comparison.baseline not in shown else comparison.baseline.levels
+    values = [v for arm in shown for run in arm.done or arm.runs for v in _settled(run)]
+    first = max((r["nelbo"] for arm in shown for run in arm.runs for r in run.evals), default=0)
+    limit(axes, values + [level["nelbo"] for level in levels], margin=0.04)
+    _levels(axes, levels)
+    label_axes(axes, xlabel, "NELBO (nats per token)")
+    legend(drawing, shown, _unfinished(comparison))
+    caption = f"Validation bound, lower is better. {seeds_sentence(comparison)} "
+    if x == "seconds" and len(comparison.seeds) > 1:
+        caption += "Runs are interpolated to common times, as far as every seed of a recipe goes. "
+    if levels:
+        caption += (
+            f"Faint lines: where {comparison.baseline.name} is at 25, 50, 75 and 100% of its "
+            "steps; a recipe's speed-up is how much sooner its curve crosses such a line. "
+        )
+    if first > axes.get_ylim()[1]:
+        caption += (
+            f"The first evaluations, up to {first:.2f} nats, lie above the plot: its top is the "
+            "highest curve after 2% of the training. "
+        )
+    if _unfinished(comparison):
+        caption += "Thin lines that end in a cross: runs that are not done. "
+    return Plot(name, title, caption.strip(), drawing)
+
+
+def _evals(run: Run) -> list[Record]:
+    return run.evals
+
+
+def _trains(run: Run) -> list[Record]:
+    return run.trains
+
+
+def draw_arm(
+    axes: Axes,
+    arm: Arm,
+    records: Callable[[Run], list[Record]],
+    x: str,
+    y: str,
+    most: int = 2 * _POINTS,
+) -> bool:
+    """Draw an arm: mean and band of its finished runs, and each other run as a thin line.
+
+    Args:
+        axes: to draw in.
+        arm: what is drawn.
+        records: which of a run's records.
+        x, y: their keys.
+        most: points of a curve; a longer one is averaged in stretches.
+
+    Returns:
+        Whether there was anything to draw.
+    """
+    style: dict[str, Any] = line_of(arm)
+    curves: list[Array] = []
+    rest: list[Array] = []
+    for run in arm.runs:
+        points = [(r[x], r[y]) for r in records(run) if _is_number(r.get(x), r.get(y))]
+        if points:
+            curve = _shortened(np.array(points, dtype=float).T, most)
+            (curves if run.done else rest).append(curve)
+    if curves:
+        grid, values = _together(curves)
+        axes.plot(
+            grid,
+            values.mean(0),
+            marker=marker_of(arm),
+            markevery=(0.02 * (arm.index % 5), 0.1),  # apart from the other arms' markers
+            zorder=3 if arm.index else 3.5,
+            **style,
+        )
+        if len(curves) > 1:
+            band = {"color": style["color"], "alpha": 0.18, "linewidth": 0}
+            axes.fill_between(grid, values.min(0), values.max(0), **band)
+    for grid, value in rest:
+        axes.plot(grid, value, **{**style, "linewidth": 0.9}, alpha=0.8)
+        axes.plot(grid[-1:], value[-1:], "x", color=style["color"], markersize=7, zorder=4)
+    return bool(curves or rest)
+
+
+def _together(curves: Sequence[Array]) -> tuple[Array, Array]:
+    """Curves on one grid: their own points where these agree, otherwise interpolated.
+
+    The grid goes as far as all of them do, so that the mean never changes what it is a mean of.
+    """
+    if all(np.array_equal(curve[0], curves[0][0]) for curve in curves):
+        grid, values = curves[0][0], np.stack([curve[1] for curve in curves])
+    else:
+        start, end = max(c[0, 0] for c in curves), min(c[0, -1] for c in curves)
+        grid = np.linspace(start, end, _POINTS)
+        values = np.stack([np.interp(grid, *curve) for curve in curves])
+    return grid, values
+
+
+def _shortened(curve: Array, most: int) -> Array:
+    """A curve of at most that many points: a longer one is averaged in equal stretches."""
+    if curve.shape[1] <= most:
+        return curve
+    parts = np.array_split(curve, most, axis=1)
+    return np.stack([part.mean(1) for part in parts], axis=1)
+
+
+def _settled(run: Run) -> list[float]:
+    """The bounds of a run but for the first evaluation and those in its first 2% of steps."""
+    after = 0.02 * run.last_step
+    values = [float(r["nelbo"]) for r in run.evals[1:] if r["step"] >= after]
+    values = values or [float(r["nelbo"]) for r in run.evals]
+    # Where a run diverged, its climb shall not press the rest down.
+    return values if run.done else [value for value in values if value <= values[0]]
+
+
+def _late(line: Line2D) -> list[float]:
+    """A line's heights but for its first 2%."""
+    x, y = np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
+    return [float(v) for v in y[x >= 0.02 * x.max(initial=0)]]
+
+
+def limit(axes: Axes, values: list[float], margin: float) -> None:
+    """Limits from the given values alone, with room on both sides."""
+    if not values:
+        return
+    low, high = min(values), max(values)
+    room = margin * (high - low) or 0.05
+    axes.set_ylim(low - room, high + room)
+
+
+def _levels(axes: Axes, levels: list[Record]) -> None:
+    """The baseline's levels as faint lines, named to the right of the axes."""
+    low, high = axes.get_ylim()
+    last = -1.0
+    for level in sorted(levels, key=lambda level: float(level["nelbo"])):
+        height = (level["nelbo"] - low) / (high - low)
+        last = max(height, last + 0.05)  # names are pushed up off each other, lines are not
+        axes.axhline(level["nelbo"], color="#808080", linewidth=0.7, alpha=0.6, zorder=1)
+        axes.annotate(
+            f"{level['percent']:.0f}%: {level['nelbo']:.3f}",
+            (1, height),
+            xytext=(1.012, last),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8,
+            arrowprops={"arrowstyle": "-", "color": "#808080", "linewidth": 0.5},
+        )
+
+
+def label_axes(axes: Axes, x: str, y: str) -> None:
+    """Name both axes; the horizontal one begins at 0."""
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.set_xlim(left=0)
+    axes.margins(x=0.02)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+
+
+def _unfinished(comparison: Comparison) -> list[tuple[Line2D, str]]:
+    """A legend entry for the runs that are drawn though they are not done."""
+    runs = [run for arm in comparison.arms for run in arm.runs]
+    if not any(run.evals and not run.done for run in runs):
+        return []
+    cross = Line2D([], [], color="#808080", linewidth=0.9, marker="x", markersize=7)
+    return [(cross, "a run that is not done, up to where it ended")]
+
+
+def _is_number(*values: object) -> bool:
+    return all(isinstance(v, int | float) and np.isfinite(v) for v in values)

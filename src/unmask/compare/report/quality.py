@@ -1,0 +1,108 @@
+"""Plots of what ``unmask compare --evaluate`` measured: likelihood of other texts, own texts."""
+
+from collections.abc import Callable
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from unmask.compare.records import Arm, Comparison, Record, Run
+from unmask.compare.report.curves import STEPS, draw_arm, label_axes, limit, seeds_sentence
+from unmask.plot.figure import Plot
+from unmask.plot.style import figure, legend
+
+_COLUMNS = 2
+_HEIGHT = 2.9  # inches, of a row of axes
+
+
+def other_texts(comparison: Comparison) -> Plot | None:
+    """Bits per byte of each corpus over optimiser steps."""
+    names = list(dict.fromkeys(r["corpus"] for r in _all(comparison) if r["kind"] == "corpus"))
+    if not names:
+        return None
+    panels: list[tuple[Callable[[Record], bool], str, str, str]] = [
+        (_of_corpus(name), "bits_per_byte", "bits per byte", str(name)) for name in names
+    ]
+    caption = (
+        "Texts of another kind than the training text, in the model's own tokens, at every kept "
+        f"checkpoint; lower is better. {seeds_sentence(comparison)}"
+    )
+    return _panels(comparison, "other_texts", "Zero-shot likelihood", caption, panels)
+
+
+def generated_texts(comparison: Comparison) -> Plot | None:
+    """Generative perplexity and, beside it, the entropy without which it misleads."""
+    records = [r for r in _all(comparison) if r["kind"] == "generative"]
+    if not records:
+        return None
+    judge = ", ".join(sorted({str(r.get("judge", "a judge")) for r in records}))
+    panels: list[tuple[Callable[[Record], bool], str, str, str]] = [
+        (_generative, "ppl", "generative perplexity", "lower is more fluent"),
+        (_generative, "entropy", "unigram entropy (nats)", "near that of text is more varied"),
+    ]
+    caption = (
+        f"Left: perplexity of the recipes' own samples under {judge}. Right: entropy of the token "
+        "frequencies within a sample; a perplexity that falls together with it is repetition. "
+        + seeds_sentence(comparison)
+    )
+    real = [r["text_ppl"] for r in records if "text_ppl" in r]
+    entropy = [r["text_entropy"] for r in records if "text_entropy" in r]
+    lines = {"ppl": real[0], "entropy": entropy[0]} if real and entropy else {}
+    if lines:
+        caption += " Grey line: the validation text itself."
+    return _panels(comparison, "generated", "Generated texts", caption, panels, lines)
+
+
+def _panels(
+    comparison: Comparison,
+    name: str,
+    title: str,
+    caption: str,
+    panels: list[tuple[Callable[[Record], bool], str, str, str]],
+    lines: dict[str, float] | None = None,
+) -> Plot:
+    """A grid of axes, each with one number of every arm over the steps.
+
+    Args:
+        panels: which records, their key, its label with the unit, and a heading.
+        lines: key -> height of a line that stands for real text.
+    """
+    rows = -(-len(panels) // _COLUMNS)
+    drawing = figure(_HEIGHT * rows)
+    grid = drawing.subplots(rows, min(len(panels), _COLUMNS), squeeze=False).flatten()
+    shown: set[int] = set()
+    for axes, (wanted, key, label, heading) in zip(grid, panels, strict=False):
+        shown |= {arm.index for arm in comparison.arms if _draw(axes, arm, wanted, key)}
+        heights = [float(y) for line in axes.lines for y in line.get_ydata()]
+        if lines and key in lines:
+            axes.axhline(lines[key], color="#808080", linewidth=1.0)
+            heights.append(lines[key])
+        label_axes(axes, STEPS, label)
+        if key == "ppl":
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        else:
+            limit(axes, heights, margin=0.06)
+        axes.set_title(heading)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    legend(drawing, [arm for arm in comparison.arms if arm.index in shown])
+    return Plot(name, title, caption, drawing)
+
+
+def _draw(axes: Axes, arm: Arm, wanted: Callable[[Record], bool], key: str) -> bool:
+    return draw_arm(axes, arm, lambda run: [r for r in run.quality if wanted(r)], "step", key)
+
+
+def _of_corpus(name: str) -> Callable[[Record], bool]:
+    return lambda record: record["kind"] == "corpus" and record["corpus"] == name
+
+
+def _generative(record: Record) -> bool:
+    return bool(record["kind"] == "generative")
+
+
+def _all(comparison: Comparison) -> list[Record]:
+    runs: list[Run] = [run for arm in comparison.arms for run in arm.runs]
+    return [record for run in runs for record in run.quality]

@@ -1,0 +1,108 @@
+"""The plot of the speed-ups against the level they are measured at."""
+
+import math
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from unmask.compare.records import Arm, Comparison
+from unmask.plot.figure import Plot
+from unmask.plot.style import colour, figure, legend, line_of, marker_of
+
+_DECADES = [10.0**power for power in range(-6, 7)]
+_TICKS = (  # from fine to coarse
+    [d * k for d in _DECADES for k in (1, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 6, 7, 8, 9)],
+    [d * k for d in _DECADES for k in (1, 1.5, 2, 3, 4, 5, 7)],
+    [d * k for d in _DECADES for k in (1, 2, 5)],
+    _DECADES,
+)
+_SPREAD = 10.0  # percentage points that the arms of one level are spread over
+
+
+def speed_ups(comparison: Comparison) -> Plot | None:
+    """Speed-up over the baseline at its levels, in steps and in seconds."""
+    arms = [arm for arm in comparison.arms[1:] if arm.levels]
+    if not arms:
+        return None
+    drawing = figure(3.1)
+    panels = drawing.subplots(1, 2)
+    cut = missing = False
+    for axes, unit, title in zip(
+        panels, ("steps", "seconds"), ("in optimiser steps", "in training seconds"), strict=True
+    ):
+        cut |= _limits(axes, arms, unit)
+        for number, arm in enumerate(arms):
+            missing |= _draw(axes, arm, unit, _SPREAD * ((number + 0.5) / len(arms) - 0.5))
+        axes.axhline(1, color="#808080", linewidth=0.9, zorder=1)
+        axes.set_title(title)
+        axes.set_xlim(25 - _SPREAD, 100 + _SPREAD)
+        axes.set_xticks([25, 50, 75, 100], ["25%", "50%", "75%", "100%"])
+        axes.set_xlabel("level: NELBO of the baseline at ... of its steps")
+    panels[0].set_ylabel("speed-up (times, log scale)")
+    cross = Line2D([], [], color="#808080", marker="x", linestyle="", markersize=6)
+    legend(drawing, arms, [(cross, "level not reached")] if missing else [])
+    caption = (
+        f"How many times sooner than {comparison.baseline.name} a recipe reaches the NELBO that "
+        f"{comparison.baseline.name} has at 25, 50, 75 and 100% of its steps; above the line at "
+        "1× is sooner. "
+    )
+    if len(comparison.seeds) > 1:
+        caption += "Points: geometric mean over seeds; bars: 95% interval over seeds. "
+    else:
+        caption += "One seed: there is no interval. "
+    if cut:
+        caption += "Intervals that leave the plot go on outside it; the table has their ends. "
+    if missing:
+        caption += "A cross at the lower edge: some seed does not reach the level. "
+    return Plot("speed_up", "Speed-up against level", caption.strip(), drawing)
+
+
+def _draw(axes: Axes, arm: Arm, unit: str, shift: float) -> bool:
+    """Draw an arm's speed-ups, a little to the side so that the bars of arms stand apart.
+
+    Returns:
+        Whether a level is not reached.
+    """
+    reached = [level for level in arm.levels if level[f"{unit}_ratio"]]
+    low, high = _keys(unit)
+    x = [level["percent"] + shift for level in reached]
+    y = [level[f"{unit}_ratio"] for level in reached]
+    axes.plot(x, y, marker=marker_of(arm), zorder=3, **line_of(arm))
+    for where, level in zip(x, reached, strict=True):
+        if level[low] is not None:
+            axes.vlines(where, level[low], level[high], color=colour(arm.index), linewidth=1.1)
+    beyond = [lv["percent"] + shift for lv in arm.levels if not lv[f"{unit}_ratio"]]
+    heights = [0.025] * len(beyond)
+    crosses = {"transform": axes.get_xaxis_transform(), "color": colour(arm.index)}
+    axes.plot(beyond, heights, "x", markersize=6, **crosses)  # type: ignore[arg-type]
+    return bool(beyond)
+
+
+def _limits(axes: Axes, arms: list[Arm], unit: str) -> bool:
+    """A log scale that shows all points and the line at 1, and intervals as far as is sensible.
+
+    Two seeds can give an interval over many powers of ten, which would squash the points.
+
+    Returns:
+        Whether an interval is cut.
+    """
+    levels = [level for arm in arms for level in arm.levels if level[f"{unit}_ratio"]]
+    points = [1.0] + [level[f"{unit}_ratio"] for level in levels]
+    ends = [level[key] for level in levels for key in _keys(unit) if level[key] is not None]
+    least, most = min(points) / 2, max(points) * 2
+    low = max(least, min(points + ends)) / 1.12
+    high = min(most, max(points + ends)) * 1.12
+    low /= (high / low) ** 0.06  # room for the crosses at the lower edge
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    within = [[tick for tick in ticks if low <= tick <= high] for ticks in _TICKS]
+    ticks = next((ticks for ticks in within if len(ticks) <= 8), within[-1])
+    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+    return any(end < low or end > high for end in ends if math.isfinite(end))
+
+
+def _keys(unit: str) -> tuple[str, str]:
+    return ("ci_low", "ci_high") if unit == "steps" else ("seconds_ci_low", "seconds_ci_high")

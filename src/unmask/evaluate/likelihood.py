@@ -1,0 +1,264 @@
+"""The likelihood of a text under a model, with its standard error."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from unmask.base.errors import UserError
+from unmask.data import Blocks
+from unmask.data.detokenize import choose_detokenizer, detokenized
+from unmask.data.documents import Documents
+from unmask.data.load import own_validation, pack_text, whole_text
+from unmask.diffusion.bound import Bound
+from unmask.diffusion.estimators import find_estimator
+from unmask.evaluate.subject import Subject, subject_of
+from unmask.run import Run
+from unmask.train.device import autocast
+from unmask.train.validation import ValidationConfig, validate
+
+OWN = "validation split"
+"""What a run's own validation text is called."""
+
+
+@dataclass(frozen=True)
+class LikelihoodOptions:
+    """How a text is scored.
+
+    Attributes:
+        budget: the most tokens that go through the network, blocks x draws x length; the blocks are
+            then spread over the text. None: all of the text.
+        estimator: a name in `unmask.diffusion.estimators.ESTIMATORS`.
+        draws: masks for each block.
+        seed: of the masks.
+        batch_size: sequences per forward pass.
+        precision: ``fp32``, ``bf16`` or ``auto``.
+        detokenize: see `unmask.data.detokenize.choose_detokenizer`; a run's own validation split is
+            always read as in training.
+        block_size: tokens at once; None: the model's own.
+        packing: ``cover`` or ``pad``; None: the model's own.
+    """
+
+    budget: int | None = None
+    estimator: str = "controlled"
+    draws: int = 4
+    seed: int = 0
+    batch_size: int = 64
+    precision: str = "fp32"
+    detokenize: str = "auto"
+    block_size: int | None = None
+    packing: str | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A text's likelihood under a model, and what it is a function of.
+
+    Attributes:
+        bits_per_byte: of the text as the model saw it.
+        word_ppl: perplexity per word, words being what stands between spaces in the text as
+            published; None for a run's own validation split.
+        detokenize: the detokeniser that was applied, or ``none``.
+        estimator: how it was estimated, or ``exact`` (causal models).
+    """
+
+    subject: Subject
+    corpus: str
+    detokenize: str
+    estimator: str
+    draws: int
+    seed: int
+    block_size: int
+    bound: Bound
+    bits_per_byte: float
+    word_ppl: float | None
+
+    def record(self) -> dict[str, Any]:
+        """The result as JSON takes it."""
+        return {
+            **self.bound.record(),
+            "bits_per_byte": self.bits_per_byte if math.isfinite(self.bits_per_byte) else None,
+            "word_ppl": self.word_ppl,
+            "tokens": self.bound.tokens,
+            "blocks": len(self.bound.block_nats),
+            "model": self.subject.name,
+            "checkpoint": self.subject.checkpoint,
+            "corpus": self.corpus,
+            "detokenize": self.detokenize,
+            "estimator": self.estimator,
+            "draws": self.draws,
+            "seed": self.seed,
+            "block_size": self.block_size,
+        }
+
+
+def evaluate_run(
+    run: Run, source: str | None = None, budget: int | None = None, **options: Any
+) -> Evaluation:
+    """Measure the likelihood of a text under an opened run.
+
+    Args:
+        run: its model stays on the device where it is.
+        source: a corpus, as ``--corpus.source`` takes it; None: the run's own validation split.
+        budget: the most tokens that go through the network.
+        options: other fields of `LikelihoodOptions`.
+
+    Raises:
+        UserError: the corpus cannot be read, or an option is wrong.
+    """
+    return evaluate_subject(subject_of(run), source, LikelihoodOptions(budget=budget, **options))
+
+
+def evaluate_subject(
+    subject: Subject,
+    source: str | None,
+    options: LikelihoodOptions,
+    console: Console | None = None,
+) -> Evaluation:
+    """Measure the likelihood of a text under a model: the bound, or exactly for a causal one.
+
+    Args:
+        subject: the model.
+        source: as for `evaluate_run`.
+        options: how.
+        console: where to show progress; None: nowhere.
+
+    Raises:
+        UserError: the corpus cannot be read, or an option is wrong (told before any work).
+    """
+    if source is None and options.detokenize not in ("auto", "none"):
+        raise UserError(
+            f"--detokenize {options.detokenize} is for another corpus; a run's own validation "
+            "split is read as in training"
+        )
+    options = check_options(subject, options)
+    assert options.block_size is not None and options.packing is not None
+    documents, rule = _documents(subject, source, options, console)
+    text = detokenized(documents, rule)
+    packing = options.packing
+    if source is None and packing == "cover":
+        packing = "wrap"  # as in training, where the remainder is dropped
+    blocks = pack_text(text, subject.tokenizer, options.block_size, packing, console=console)
+    if subject.corpus is not None:  # a run reads any text in the order it was trained on
+        blocks = replace(blocks, transform=subject.corpus[0].transform)
+    if not len(blocks):
+        raise UserError(f"{text.name} is shorter than one block of {options.block_size} tokens")
+    draws = _draws(subject, options)
+    affordable = (
+        len(blocks) if options.budget is None else options.budget // draws // options.block_size
+    )
+    config = ValidationConfig(
+        blocks=max(2, affordable),
+        draws=draws,
+        batch_size=options.batch_size,
+        seed=options.seed,
+    )
+    total = min(config.blocks, len(blocks)) * draws
+    with _Bar(console, source or OWN, total) as bar, autocast(subject.device, options.precision):
+        bound = validate(
+            subject.denoiser,
+            blocks,
+            config,
+            subject.tokenizer.mask_id,
+            estimator=options.estimator,
+            on_batch=bar,
+        )
+    return Evaluation(
+        subject=subject,
+        corpus=source or OWN,
+        detokenize=rule,
+        estimator="exact" if subject.denoiser.causal else options.estimator,
+        draws=draws,
+        seed=options.seed,
+        block_size=options.block_size,
+        bound=bound,
+        bits_per_byte=bound.bits_per_byte(blocks.n_tokens, blocks.n_bytes),
+        word_ppl=None if source is None else _word_ppl(bound, blocks, documents),
+    )
+
+
+def check_options(subject: Subject, options: LikelihoodOptions) -> LikelihoodOptions:
+    """The options with the model's own block size and packing filled in.
+
+    Raises:
+        UserError: an option is out of range, unknown, or does not go with the others.
+    """
+    for name, value in (("draws", options.draws), ("batch-size", options.batch_size)):
+        if value < 1:
+            raise UserError(f"--{name} must be at least 1, not {value}")
+    size = subject.block_size if options.block_size is None else options.block_size
+    largest = subject.largest
+    if size < 2 or (largest is not None and size > largest):
+        limit = "at least 2" if largest is None else f"between 2 and {largest}"
+        raise UserError(f"--corpus.block-size must be {limit}, not {size}")
+    estimator = find_estimator(options.estimator)
+    if not subject.denoiser.causal:  # on one token, which tells whether the draws suit it
+        estimator(torch.ones(1, dtype=torch.int64), torch.zeros(1, options.draws).double())
+    choose_detokenizer(options.detokenize, "")
+    draws = _draws(subject, options)
+    if options.budget is not None and options.budget < 2 * draws * size:
+        raise UserError(
+            f"--budget {options.budget} is too small: two blocks of {size} tokens with {draws} "
+            f"draw(s) each, the least that has a standard error, take {2 * draws * size}"
+        )
+    return replace(options, block_size=size, packing=options.packing or subject.packing)
+
+
+def _draws(subject: Subject, options: LikelihoodOptions) -> int:
+    """Forward passes over each block; the likelihood of a causal model takes one."""
+    return 1 if subject.denoiser.causal else options.draws
+
+
+def _documents(
+    subject: Subject, source: str | None, options: LikelihoodOptions, console: Console | None
+) -> tuple[Documents, str]:
+    """The documents as published, and the name of their detokeniser."""
+    if source is not None:
+        return whole_text(source, quiet=console is None), choose_detokenizer(
+            options.detokenize, source
+        )
+    if subject.corpus is None:
+        raise UserError(f"{subject.name} has no corpus of its own: give --corpus.source or --suite")
+    return own_validation(*subject.corpus), "none"
+
+
+def _word_ppl(bound: Bound, blocks: Blocks, documents: Documents) -> float | None:
+    words = sum(len(text.split()) for text in documents)
+    nats = bound.nelbo * blocks.n_tokens / words if words else math.inf
+    return math.exp(nats) if nats < 700 else None
+
+
+class _Bar:
+    """A progress bar of sequences through the network; nothing without a console."""
+
+    def __init__(self, console: Console | None, title: str, total: int) -> None:
+        self._bar = Progress(
+            TextColumn(title, markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console or Console(stderr=True),
+            disable=console is None or not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=total)
+
+    def __enter__(self) -> Callable[[int], None]:
+        self._bar.start()
+        return lambda n: self._bar.advance(self._task, n)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()

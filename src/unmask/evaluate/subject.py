@@ -1,0 +1,131 @@
+"""What is evaluated: a run's checkpoint or a masked language model of `transformers`."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from unmask.base.errors import UserError
+from unmask.data import CorpusConfig, Tokenizer
+from unmask.data.tokenizers import hub_tokenizer
+from unmask.model.denoiser import Denoiser
+from unmask.model.masked_lm import MaskedLM, load_masked_network, longest_input
+from unmask.run import Run, open_run
+
+_LONGEST_BLOCK = 512
+"""What a Hugging Face model is given at most, unless asked for: attention grows with its square."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model with all that scoring a text takes.
+
+    Attributes:
+        name: the run's folder, or the Hugging Face model.
+        denoiser: the network.
+        tokenizer: its own.
+        block_size: tokens it reads at once.
+        packing: how a text becomes blocks, ``cover`` or ``pad``.
+        checkpoint: the run's step; None for a Hugging Face model.
+        corpus: what a run was trained on, with the SHA-256 of it.
+        largest: the most tokens it can read at once; None: any number.
+    """
+
+    name: str
+    denoiser: Denoiser
+    tokenizer: Tokenizer
+    block_size: int
+    packing: str
+    checkpoint: int | None = None
+    corpus: tuple[CorpusConfig, str] | None = field(default=None, repr=False)
+    largest: int | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return self.denoiser.head.weight.device
+
+
+def open_subject(
+    name: str, checkpoint: str = "last", device: torch.device | None = None
+) -> Subject:
+    """Open a run's folder, or a Hugging Face masked language model by its folder or hub name.
+
+    Args:
+        name: the folder or name.
+        checkpoint: of a run: ``last``, ``best`` or a step number.
+        device: where the network is to run; None: the CPU.
+
+    Raises:
+        UserError: it is neither, or cannot be opened.
+    """
+    folder, device = Path(name), device or torch.device("cpu")
+    if (folder / "config.yaml").is_file():
+        run = open_run(folder, checkpoint)
+        run.model.to(device)
+        return subject_of(run)
+    if not folder.exists() and _looks_local(name):
+        raise UserError(
+            f"there is no folder {name}; valid: a run's folder, or a Hugging Face model's folder "
+            "or hub name"
+        )
+    if folder.exists() and not (folder / "config.json").is_file():
+        raise UserError(
+            f"{name} is neither a run (it holds no config.yaml) nor a Hugging Face model "
+            "(it holds no config.json)"
+        )
+    if checkpoint != "last":
+        raise UserError(f"--checkpoint {checkpoint} is for runs, and {name} is none")
+    try:
+        return _masked_lm(name, device)
+    except UserError as error:
+        if folder.exists():
+            raise
+        raise UserError(f"{name} is no run's folder, and no Hugging Face model: {error}") from None
+
+
+def _looks_local(name: str) -> bool:
+    """Whether a name can only be meant as a path: asking the hub for it would take a minute."""
+    beside = Path(name).parent
+    here = beside != Path() and beside.is_dir()
+    return here or name.startswith(("/", ".", "~")) or name.count("/") > 1
+
+
+def subject_of(run: Run) -> Subject:
+    """A run as what is evaluated; its model stays where it is."""
+    packing = "cover" if run.config.corpus.packing == "wrap" else run.config.corpus.packing
+    facts = json.loads((run.folder / "corpus.json").read_text())
+    return Subject(
+        name=str(run.folder),
+        denoiser=run.model,
+        tokenizer=run.tokenizer,
+        block_size=run.config.corpus.block_size,
+        packing=packing,
+        checkpoint=run.checkpoint.progress.step,
+        corpus=(run.config.corpus, facts["sha256"]),
+    )
+
+
+def _masked_lm(name: str, device: torch.device) -> Subject:
+    tokenizer = hub_tokenizer(name)
+    if not tokenizer.had_mask:
+        raise UserError(
+            f"{name} has no mask token: only a masked language model (BERT, ModernBERT ...) "
+            "is a denoiser"
+        )
+    network = load_masked_network(name)
+    config = network.config
+    pad_id = tokenizer.separator_id if config.pad_token_id is None else config.pad_token_id
+    model = MaskedLM(
+        network, tokenizer.frame, pad_id, tokenizer.never_predicted, tokenizer.vocab_size
+    )
+    largest = longest_input(network) - sum(i is not None for i in tokenizer.frame)
+    return Subject(
+        name=name,
+        denoiser=model.eval().to(device),
+        tokenizer=tokenizer,
+        block_size=min(largest, _LONGEST_BLOCK),
+        packing="cover",
+        largest=largest,
+    )

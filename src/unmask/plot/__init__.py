@@ -1,0 +1,1 @@
+"""How a figure and a page look; knows no records."""

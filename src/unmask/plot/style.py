@@ -1,0 +1,174 @@
+"""Colours, markers and lines by arm, and how a figure is made, so that all plots look alike."""
+
+import math
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, Protocol
+
+import matplotlib
+from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+INK = "#16181d"
+"""Text, axes and the baseline; the page shows it in its own text colour, light or dark."""
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Okabe and Ito's, which colour-blind readers tell apart, less their yellow (faint on white)."""
+
+
+def colour(index: int) -> str:
+    """Colour of the arm at a place in the comparison, 0 the baseline."""
+    return INK if index == 0 else COLOURS[(index - 1) % len(COLOURS)]
+
+
+LINES = ("-", (0, (6, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+WIDTH = 8.6  # inches, of every figure
+_LABEL = 46  # characters of a legend's label in one line: two columns fit into the width
+
+_SETTINGS: Any = {
+    "svg.hashsalt": "unmask",  # ids that are the same each time
+    "svg.fonttype": "path",  # looks the same where DejaVu Sans is not installed
+    "text.parse_math": False,  # a $ in a name is a $
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 9,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+}
+
+
+class Named(Protocol):
+    """What is drawn in a colour of its own: an arm, or whatever has a name and a place."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the legend."""
+
+    @property
+    def index(self) -> int:
+        """Its place, 0 the baseline: decides colour, line and marker."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """A name and a place, where there is no more to say."""
+
+    name: str
+    index: int
+
+
+@contextmanager
+def settings() -> Iterator[None]:
+    """The look of all plots, whatever the user's own matplotlib settings are."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
+        yield
+
+
+def figure(height: float) -> Figure:
+    """An empty figure of the common width.
+
+    Args:
+        height: inches.
+    """
+    return Figure(figsize=(WIDTH, height), layout="constrained")
+
+
+def line_of(arm: Named) -> dict[str, Any]:
+    """Colour and line of an arm: 6 colours and 5 lines, so 30 arms before a pair comes again."""
+    return {"color": colour(arm.index), "linestyle": LINES[arm.index % len(LINES)]}
+
+
+def marker_of(arm: Named) -> str:
+    """Marker of an arm."""
+    return MARKERS[(arm.index + arm.index // len(MARKERS)) % len(MARKERS)]
+
+
+def fold(name: str, width: int) -> str:
+    """A name over several lines, broken at its ``+`` ``:`` and ``,`` where that is possible."""
+    lines = [""]
+    for piece in re.split(r"(?<=[+:, ])", name):
+        if lines[-1] and len(lines[-1]) + len(piece) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(part for line in lines for part in textwrap.wrap(line, width) or [line])
+
+
+def legend(figure: Figure, arms: Sequence[Named], extra: Sequence[tuple[Artist, str]] = ()) -> None:
+    """A legend below the axes, where it covers no data; the figure grows by it.
+
+    Args:
+        figure: to be given the legend.
+        arms: in the figure.
+        extra: further handles and their labels.
+    """
+    handles: list[Artist] = [Line2D([], [], marker=marker_of(arm), **line_of(arm)) for arm in arms]
+    handles += [handle for handle, _ in extra]
+    labels = [fold(arm.name, _LABEL) for arm in arms] + [fold(label, _LABEL) for _, label in extra]
+    columns = 2 if len(labels) > 3 else 1
+    rows = math.ceil(len(labels) / columns)
+    lines = sum(max(label.count("\n") + 1 for label in labels[r::rows]) for r in range(rows))
+    figure.set_figheight(figure.get_figheight() + 0.21 * lines)  # the axes keep their height
+    box = figure.legend(
+        handles,
+        [str(number) for number in range(len(labels))],
+        loc="outside lower left",
+        ncols=columns,
+        handlelength=3.2,
+        columnspacing=1.2,
+        fontsize=8.5,
+    )
+    # Set afterwards, because a legend leaves out what is labelled with a leading underscore.
+    for text, label in zip(box.get_texts(), labels, strict=True):
+        text.set_text(label)
+
+
+def as_png(figure: Figure) -> bytes:
+    """The figure as a PNG on white, 150 dpi."""
+    buffer = BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(buffer, format="png", dpi=150, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def as_svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as an element for an HTML page, its ink in the page's text colour.
+
+    Args:
+        figure: what is drawn.
+        name: put before every id, since the ids of all plots of a page are in one space.
+        description: for those who cannot see it; already escaped.
+    """
+    buffer = BytesIO()
+    FigureCanvasSVG(figure)
+    # Without these the file has no metadata block, so neither a date nor addresses.
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    svg = buffer.getvalue().decode()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'\bhref="#', f'href="#{name}-', svg)
+    svg = svg.replace("url(#", f"url(#{name}-").replace(INK, "currentColor")
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{description}"', 1)

@@ -1,1 +1,0 @@
-"""The studies behind ``unmask analyze``: they open runs, compute, and write records and a page."""

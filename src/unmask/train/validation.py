@@ -1,0 +1,142 @@
+"""The validation bound, on the same blocks and masks for every recipe and at every step."""
+
+from collections.abc import Callable
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from unmask.base.section import Section
+from unmask.data import Blocks
+from unmask.diffusion.bound import Bound, exact_nll, nelbo_from_draws
+from unmask.diffusion.estimators import find_estimator
+from unmask.diffusion.masking import Corrupted, next_token
+from unmask.diffusion.noise import Stream, uniform, uniform_double
+from unmask.diffusion.objective import predicted_cross_entropy
+from unmask.model.denoiser import Denoiser
+
+
+class ValidationConfig(Section):
+    """When and on how much text the validation bound is measured.
+
+    The blocks and masks depend on this section alone: every evaluation of every recipe sees the
+    same ones.
+    """
+
+    every: int = Field(200, ge=1, description="steps between evaluations (and one at the end)")
+    blocks: int = Field(256, ge=2, description="validation blocks, evenly spaced over the split")
+    draws: int = Field(4, ge=1, description="masks for each block, of stratified sizes")
+    batch_size: int = Field(64, ge=1, description="sequences per forward pass")
+    seed: int = Field(0, description="seed of the masks")
+
+
+@torch.no_grad()
+def validate(
+    model: Denoiser,
+    blocks: Blocks,
+    config: ValidationConfig,
+    mask_id: int,
+    *,
+    estimator: str = "fixed-count",
+    on_batch: Callable[[int], None] = lambda n: None,
+) -> Bound:
+    """Measure the NELBO of a denoiser, or the exact likelihood of a causal model.
+
+    Each of the chosen blocks gets ``config.draws`` masks; the standard error is over blocks. The
+    result does not depend on ``config.batch_size`` beyond rounding.
+
+    Args:
+        estimator: a name in `unmask.diffusion.estimators.ESTIMATORS`; a causal model, whose
+            likelihood is exact, needs none.
+        on_batch: called with the number of sequences after each forward pass (for progress).
+
+    Returns:
+        Nats per token with standard error and, for a denoiser, the curve c(t).
+
+    Raises:
+        UserError: no such estimator, or not one for ``config.draws``.
+    """
+    chosen = evenly_spaced(len(blocks), config.blocks)
+    lengths = blocks.lengths_of(chosen)
+    u = uniform_double(config.seed, Stream.EVAL_SIZE, 0, torch.arange(len(chosen)), config.draws)
+    draws = None if model.causal else find_estimator(estimator)(lengths, u)
+    surprisal = _surprisal(blocks, chosen) if draws is not None and draws.control else None
+    sums = _Sums(len(chosen), 1 if draws is None else config.draws)
+    device = model.head.weight.device
+    for draw in range(sums.ce.shape[1]):
+        for rows in torch.arange(len(chosen)).split(config.batch_size):
+            x, valid = _to(device, *blocks.batch(chosen[rows]))
+            if draws is None:
+                corrupted = next_token(x, x[:, 0], x, valid, mask_id)
+            else:
+                noise, slots = draws.noise(draw), rows.to(device)
+                u = uniform(config.seed, Stream.EVAL_MASK, noise, slots, x.shape[1])
+                mask = draws.mask(rows, draw, u, valid)
+                corrupted = Corrupted(x.masked_fill(mask, mask_id), mask)
+            sums.ce[rows, draw] = _batch_sums(model, x, corrupted, valid).cpu()
+            sums.masked[rows, draw] = corrupted.predicted.sum(dim=1).cpu()
+            if draws is not None and surprisal is not None:
+                over = _surplus(surprisal[x.cpu()], corrupted.predicted.cpu(), valid)
+                sums.control[rows, draw] = draws.control * over
+            on_batch(len(rows))
+    if draws is None:
+        return exact_nll(sums.ce.squeeze(1), lengths)
+    control = None if surprisal is None else sums.control
+    return nelbo_from_draws(sums.ce, draws.weight, sums.masked, draws.rate, lengths, control)
+
+
+def evenly_spaced(total: int, wanted: int) -> Tensor:
+    """At most ``wanted`` block indices spread over all ``total``: (n,) int64, increasing."""
+    n = min(total, wanted)
+    return torch.arange(n) * total // n
+
+
+class _Sums:
+    """Over the predicted tokens of each of n blocks in each of m draws.
+
+    Attributes:
+        ce: (n, m) float32 summed cross-entropy, nats.
+        masked: (n, m) int64 how many they are.
+        control: (n, m) float64 the control variate, nats.
+    """
+
+    def __init__(self, n: int, m: int) -> None:
+        self.ce = torch.zeros(n, m)
+        self.masked = torch.zeros(n, m, dtype=torch.int64)
+        self.control = torch.zeros(n, m, dtype=torch.float64)
+
+
+def _surprisal(blocks: Blocks, chosen: Tensor) -> Tensor:
+    """-log of each id's share of the tokens of the chosen blocks, nats (inf if it has none)."""
+    counts = blocks.token_counts(chosen).double()
+    return -(counts / counts.sum()).log()
+
+
+def _surplus(surprisal: Tensor, masked: Tensor, valid: Tensor | None) -> Tensor:
+    """Surprisal of the masked tokens of a block, less its mean over all masks of their number.
+
+    Args:
+        surprisal: (B, L) nats.
+        masked: (B, L) bool.
+        valid: (B, L) bool or None.
+
+    Returns:
+        (B,) nats.
+    """
+    there = torch.ones_like(masked) if valid is None else valid.cpu()
+    surprisal = surprisal.masked_fill(~there, 0.0)
+    share = masked.sum(dim=1).double() / there.sum(dim=1)
+    return (surprisal * masked).sum(dim=1) - share * surprisal.sum(dim=1)
+
+
+def _to(device: torch.device, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """On the device, and without ``valid`` where no row has padding: attention is faster so."""
+    full = valid is None or bool(valid.all())
+    return x.to(device), None if full or valid is None else valid.to(device)
+
+
+def _batch_sums(model: Denoiser, x: Tensor, corrupted: Corrupted, valid: Tensor | None) -> Tensor:
+    """(B,) summed cross-entropy of the predicted tokens, in nats."""
+    hidden = model(corrupted.inputs, valid)
+    ce, rows = predicted_cross_entropy(hidden, x, corrupted.predicted, model.head)
+    return torch.zeros(len(x), device=x.device).index_add(0, rows, ce)

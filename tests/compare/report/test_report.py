@@ -1,0 +1,249 @@
+"""The report of made-up comparisons: whole, incomplete, damaged."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pytest
+from matplotlib.image import imread
+
+import unmask.compare.report
+from unmask.base.errors import UserError
+from unmask.compare.report import write_report
+
+Make = Callable[..., Path]
+
+PLOTS = ["nelbo_steps", "nelbo_seconds", "speed_up", "cross_entropy", "mask_rates", "training"]
+LONG = "bell:mean=0.35,std=0.15+train.optimizer=muon"
+NASTY = "bell+x=<script>alert('arm')</script>&$a_b$"
+
+
+def page_of(folder: Path) -> str:
+    return write_report(folder).read_text(encoding="utf-8")
+
+
+def words(page: str) -> str:
+    """What a reader sees, more or less."""
+    return unescape(re.sub(r"<[^>]*>", "", re.sub(r"(?s)<style>.*?</style>", "", page)))
+
+
+def edit(path: Path, change: Callable[[Any], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_page_and_pictures(comparison: Make) -> None:
+    folder = comparison()
+    path = write_report(folder)
+    assert path == folder / "report" / "index.html"
+    page = path.read_text(encoding="utf-8")
+    assert page.count("<svg ") == len(PLOTS) == page.count("<figcaption>")
+    names = sorted(p.name for p in path.parent.iterdir())
+    assert names == sorted(["index.html", *(f"{plot}.png" for plot in PLOTS)])
+    for plot in PLOTS:
+        picture = imread(path.parent / f"{plot}.png")
+        assert picture.shape[1] == 1290  # 8.6 inches at 150 dpi
+        assert picture[..., :3].std() > 0.02  # something is drawn
+        assert picture[0, 0, :3].min() == 1  # on white
+
+
+def quality_of(run: Path, scale: float) -> None:
+    """What ``compare --evaluate`` leaves beside a run."""
+    lines: list[dict[str, Any]] = []
+    for step in (50, 100, 200):
+        for corpus in ("plays.txt", "news.txt", "code.jsonl"):
+            numbers = {"nelbo": 5.0, "stderr": 0.1, "ppl": 148.0, "bits_per_byte": scale / step}
+            lines.append({"step": step, "kind": "corpus", "corpus": corpus, **numbers})
+        numbers = {"ppl": 900 * scale / step, "entropy": 4 + step / 500, "judge": "JUDGE-1"}
+        numbers |= {"text_ppl": 30.0, "text_entropy": 4.6}
+        lines.append({"step": step, "kind": "generative", **numbers})
+    (run / "quality.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_what_was_measured_at_the_checkpoints_is_plotted(comparison: Make) -> None:
+    folder = comparison()
+    for scale, run in enumerate(sorted(folder.glob("*/seed-*")), 2):
+        quality_of(run, 50 * scale)
+    page = page_of(folder)
+    assert page.count("<svg ") == len(PLOTS) + 2
+    assert "JUDGE-1" in words(page) and "Zero-shot" in words(page)
+    for plot in ("other_texts", "generated"):
+        picture = imread(folder / "report" / f"{plot}.png")
+        assert picture[..., :3].std() > 0.02
+
+
+def test_page_tells_everything(comparison: Make) -> None:
+    seen = words(page_of(comparison()))
+    for told in ("standard", LONG, NASTY, "ar", "not reached", "2.00×", "1.80–2.20", "4.5678"):
+        assert told in seen
+    for told in ("± 0.0123", "+0.0010", "-0.1000 to +0.1020", "within evaluation noise"):
+        assert told in seen
+    for told in ("How to read it", "95% interval", "Linux-test", "2.13.0", "time=uniform"):
+        assert told in seen
+    assert "Not done" not in seen
+
+
+def test_page_needs_nothing_from_outside(comparison: Make) -> None:
+    page = page_of(comparison())
+    links = re.findall(r"""(?:src|href|xlink:href|action|data)\s*=\s*["']?([^"'\s>]*)""", page)
+    links += re.findall(r"url\(([^)]*)\)", page)
+    assert links
+    assert all(link.startswith("#") or link.removesuffix(".png") in PLOTS for link in links)
+    addresses = set(re.findall(r"\bhttps?://[^\"'<\s]*", page))
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert "@import" not in page and "<link" not in page and "<script" not in page
+
+
+def test_ids_of_the_plots_are_apart(comparison: Make) -> None:
+    page = page_of(comparison())
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    targets = re.findall(r'href="#([^"]*)"', page) + re.findall(r"url\(#([^)]*)\)", page)
+    assert targets and set(targets) <= set(ids)
+
+
+def test_names_and_samples_are_text(comparison: Make) -> None:
+    page = page_of(comparison())
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(&#x27;arm&#x27;)" in page
+    assert "&lt;script&gt;alert(&#x27;sample&#x27;)" in page
+    assert "if a &lt; b &amp;&amp; c:\n    " in page
+    assert r"\x00\x07" in page and "\x00" not in page
+
+
+def test_unfinished_runs_are_told(comparison: Make) -> None:
+    states = {("standard", 1): "diverged", (LONG, 0): "failed", ("ar", 1): "waiting"}
+    folder = comparison(states=states)
+    (folder / "ar" / "seed-0" / "metrics.jsonl").unlink()
+    page = page_of(folder)
+    seen = words(page)
+    assert "Not done, and so left out of the numbers" in seen
+    assert "seed 1 diverged after step 100" in seen
+    assert "seed 0 failed after step 100" in seen
+    assert "seed 1 waiting" in seen and "seed 0 no records" in seen
+    assert "Thin lines that end in a cross" in seen
+    assert page.count("<svg ") == len(PLOTS)
+
+
+def test_nothing_finished(comparison: Make) -> None:
+    names = ("standard", LONG, NASTY, "ar")
+    folder = comparison(seeds=1, states={(name, 0): "diverged" for name in names})
+
+    def forget(summary: Any) -> None:
+        for recipe in summary["recipes"]:
+            recipe |= {"levels": [], "final_nelbo": None, "final_stderr": None}
+            recipe["final_difference"] = None
+
+    edit(folder / "comparison.json", forget)
+    (folder / "times.json").unlink()
+    seen = words(page_of(folder))
+    assert "No speed-up can be told: standard has no run that is done" in seen
+    assert "none done" in seen
+    assert (folder / "report" / "nelbo_steps.png").exists()
+
+
+def test_no_records_at_all(comparison: Make) -> None:
+    folder = comparison()
+    for path in folder.glob("*/seed-*/*"):
+        path.unlink()
+    page = page_of(folder)
+    assert "no records" in words(page)
+    assert page.count("<svg ") == 2  # speed-ups and mask rates need none
+
+
+def test_one_seed_has_no_interval(comparison: Make) -> None:
+    seen = words(page_of(comparison(seeds=1)))
+    assert "One seed: there is no interval" in seen
+    assert "95%" not in seen and "1.80–2.20" not in seen
+
+
+def test_remade_report_is_the_same_bytes(comparison: Make) -> None:
+    folder = comparison()
+    write_report(folder)
+    first = {p.name: p.read_bytes() for p in (folder / "report").iterdir()}
+    # Another process, with other hashes and other settings of matplotlib.
+    code = (
+        "import sys, pathlib, matplotlib; matplotlib.rcParams['font.size'] = 20;"
+        "from unmask.compare.report import write_report; write_report(pathlib.Path(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, cwd="/")
+    assert {p.name: p.read_bytes() for p in (folder / "report").iterdir()} == first
+
+
+def test_matplotlib_is_left_as_it_was(comparison: Make) -> None:
+    before = dict(matplotlib.rcParams)
+    write_report(comparison())
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_import_is_light() -> None:
+    code = "import sys, unmask.compare.report; assert 'matplotlib' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_report_stands_alone() -> None:
+    """It is made from records, so it needs no other room."""
+    allowed = {"unmask.base.errors", "unmask.base.files"}
+    for path in Path(unmask.compare.report.__file__).parent.glob("*.py"):
+        for module in re.findall(r"from (unmask\S*) import", path.read_text()):
+            assert module in allowed or module.startswith("unmask.compare.report"), path
+
+
+def test_damaged_lines_are_left_out_and_told(comparison: Make) -> None:
+    folder = comparison()
+    path = folder / "standard" / "seed-0" / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    lines[4] = '{"step": 40, "kind": "ev\n'
+    lines[6] = "null\n"
+    path.write_text("".join(lines) + '{"step": 220, "kin')  # the last one cut short by a crash
+    seen = words(page_of(folder))
+    assert "2 lines of metrics.jsonl could not be read" in seen
+    assert "2 damaged lines left out" in seen
+
+
+def test_damaged_extras_are_done_without(comparison: Make) -> None:
+    folder = comparison()
+    (folder / "times.json").write_text('{"standard": {"t": [0.5], "density": []}')
+    for path in folder.glob("*/seed-0/samples.json"):
+        path.write_text("[]")
+    page = page_of(folder)
+    assert "<h2>Samples</h2>" not in page and "mask_rates" not in page
+    assert page.count("<svg ") == len(PLOTS) - 1
+
+
+def test_missing_comparison(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no comparison\.json; valid: .* unmask compare"):
+        write_report(tmp_path)
+    assert not list(tmp_path.glob("report"))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"recipes": [], "baseline": "a"}'])
+def test_damaged_comparison(tmp_path: Path, content: str) -> None:
+    (tmp_path / "comparison.json").write_text(content)
+    with pytest.raises(UserError, match=r"comparison\.json is damaged"):
+        write_report(tmp_path)
+
+
+def test_curves_of_unlike_seeds_are_put_on_one_grid() -> None:
+    import numpy as np
+
+    from unmask.compare.report.curves import _together
+
+    grid, values = _together([np.array([[0.0, 10], [4, 2]]), np.array([[0.0, 8], [6, 2]])])
+    assert grid[0] == 0 and grid[-1] == 8
+    assert values[:, -1] == pytest.approx([2.4, 2])
+    assert values[:, 0] == pytest.approx([4, 6])
+
+
+def test_long_names_are_folded() -> None:
+    from unmask.plot.style import fold
+
+    assert fold(LONG, 30) == "bell:mean=0.35,std=0.15+\ntrain.optimizer=muon"
+    assert fold("x" * 50, 20).split("\n") == ["x" * 20, "x" * 20, "x" * 10]
