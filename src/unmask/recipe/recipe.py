@@ -13,7 +13,7 @@ from unmask.base.errors import UserError, unknown
 from unmask.base.spec import format_spec
 from unmask.diffusion.adaptive import RateStatistics
 from unmask.diffusion.noise import Stream, uniform_double
-from unmask.diffusion.time import deal, stratify
+from unmask.diffusion.time import alternating_strata, stratify
 from unmask.recipe.objective import COMPANIONS, Objective, Observers
 from unmask.recipe.share import Share, check_sum
 
@@ -182,7 +182,7 @@ class Recipe:
         u = uniform_double(seed, Stream.TIME, step, sequences, 1).squeeze(1)
         upper = torch.ones_like(u)
         if leading.stratified:
-            stratum = deal(n)[sequences]
+            stratum = alternating_strata(n)[sequences]
             u, upper = stratify(stratum, u, n), (stratum + 1).double() / n
         portions = []
         for objective, start, end in parts:
