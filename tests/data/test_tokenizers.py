@@ -133,7 +133,8 @@ class TestAny:
         the, cat = ids_of(any_tokenizer, "the"), ids_of(any_tokenizer, "cat")
         mask = any_tokenizer.mask_id
         shown = any_tokenizer.decode([mask, *the, mask, mask, *cat])
-        assert shown == "░the░░cat"
+        words = any_tokenizer.decode([*the, *cat])  # with or without a space between
+        assert shown == {"thecat": "░the░░cat", "the cat": "░ the░░ cat"}[words]
         assert any_tokenizer.decode([mask]) == "░"
         assert any_tokenizer.decode([]) == ""
 

@@ -277,7 +277,7 @@ class TestTasks:
 
         assert "did you mean local_choice?" in problem(["local_choise"])
         assert "names no task" in problem([])
-        assert "--limit must be at least 1, not 0" in problem(["local_choice"], limit=0)
+        assert "limit must be at least 1, not 0" in problem(["local_choice"], limit=0)
         assert "is not a folder" in problem(["local_choice"], include_path=tasks.folder / "no")
         (tasks.folder / "local_choice.jsonl").unlink()
-        assert "--tasks local_choice: " in problem(["local_choice"])
+        assert "tasks local_choice: " in problem(["local_choice"])
