@@ -252,7 +252,8 @@ def _fill_holes(backend: Any) -> None:
     vocabulary = description["model"].get("vocab")
     if not isinstance(vocabulary, dict) or not vocabulary:  # a list has no holes
         return
-    holes = set(range(max(vocabulary.values()))) - set(vocabulary.values())
+    taken = backend.get_vocab(with_added_tokens=True).values()
+    holes = set(range(max(taken))) - {*taken}
     if holes:
         vocabulary |= {f"<|hole {i}|>": i for i in holes}
         backend.model = type(backend).from_str(json.dumps(description)).model
