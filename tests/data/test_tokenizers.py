@@ -284,9 +284,13 @@ class TestBroken:
             hub_tokenizer(folder)
 
     def test_a_special_token_in_a_hole_keeps_it(self, tmp_path):
-        tokenizer = hub_tokenizer(broken(tmp_path, self.HOLES, mask_token="[MASK]"))
-        assert (tokenizer.mask_id, tokenizer.separator_id) == (5, 10)
+        one = broken(tmp_path / "one", self.HOLES, mask_token="[MASK]", sep_token="[SEP]")
+        tokenizer = hub_tokenizer(one)
+        assert (tokenizer.mask_id, tokenizer.separator_id) == (5, 7)
         assert ids_of(tokenizer, "the cat sat mat") == [3, 4, 9, 0]
+        two = broken(tmp_path / "two", self.HOLES, mask_token="[MASK]")  # and a second to be added
+        with pytest.raises(UserError, match="'sat' share the id 9"):
+            hub_tokenizer(two)
 
     def test_a_text_without_token_where_there_is_no_unknown_one(self, tmp_path):
         folder = broken(tmp_path, {"the": 0, "cat": 1}, unknown=None)

@@ -47,10 +47,11 @@ class Coverage:
         """
         if not self.notable:
             return None
-        said = (
-            f"{text}: the tokenizer drops {self.lost:.2%} of the bytes, and {self.unknown:.2%} of "
-            "its tokens are the unknown one"
+        parts = (
+            (self.lost, f"drops {self.lost:.2%} of the bytes"),
+            (self.unknown, f"turns text into {self.unknown:.2%} unknown tokens"),
         )
+        said = f"{text}: the tokenizer {' and '.join(part for share, part in parts if share)}"
         if max(self.lost, self.unknown) > MEANINGLESS:
             raise UserError(
                 f"{said}: too little is left to measure; choose a tokenizer that knows these "

@@ -60,14 +60,14 @@ def load_data(
             packed[name] = _pack(
                 watch, documents, tokenizer, config.block_size, config.packing, cache
             )
+    for name, (blocks, _) in packed.items():
+        _tell_lost(f"the {name} text", blocks, console)
     name, (blocks, found) = min(packed.items(), key=lambda split: split[1][1].tokens)
     if not len(blocks):  # the shorter split, so that what it allows is right for both
         raise UserError(
             f"corpus.block-size {config.block_size} is longer than the {name} split "
             f"({found.tokens} tokens); at most {found.tokens}"
         )
-    for name, (blocks, _) in packed.items():
-        _tell_lost(f"the {name} text", blocks, console)
     (train_blocks, train_facts), (valid_blocks, valid_facts) = packed.values()
     train_blocks, valid_blocks = (
         replace(blocks, transform=config.transform) for blocks in (train_blocks, valid_blocks)
