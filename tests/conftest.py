@@ -1,5 +1,6 @@
 """Small runs that train in a second or two, shared by the tests of train, run, sample and cli."""
 
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -102,3 +103,111 @@ def judge_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Real tokenizers of the field's kinds, by name, trained on a few hundred sentences.
+
+    ``wordpiece`` like BERT's, ``llama`` (BPE of pieces with bytes to fall back on), ``t5``
+    (Unigram), ``gpt2`` (BPE of bytes), and ``dropping``: a BPE without bytes and without an unknown
+    token, which leaves out what it does not know.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    chance = random.Random(0)
+    words = [
+        *RHYME,
+        "alpha",
+        "alphabet",
+        "word",
+        "naïve",
+        "é",
+        "漢字",
+        "我喜欢吃苹果",
+        "def",
+        "return",
+        "(a, b):",
+    ]
+    texts = [" ".join(chance.choices(words, k=12)) + ".\n" for _ in range(300)]
+    quiet = {"show_progress": False}
+
+    def save(name: str, backend: Tokenizer, **roles: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        PreTrainedTokenizerFast(tokenizer_object=backend, **roles).save_pretrained(str(folder))
+        return folder
+
+    wordpiece = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    wordpiece.normalizer = normalizers.BertNormalizer(lowercase=True)
+    wordpiece.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    wordpiece.decoder = decoders.WordPiece()
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    wordpiece.train_from_iterator(
+        texts, trainers.WordPieceTrainer(vocab_size=140, special_tokens=names, **quiet)
+    )
+
+    pieces = Tokenizer(models.BPE())
+    pieces.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    pieces.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=140, **quiet))
+    learnt = json.loads(pieces.to_str())["model"]
+    bytes_ = [f"<0x{i:02X}>" for i in range(256)]
+    vocab = {t: i for i, t in enumerate(["<unk>", "<s>", "</s>", *bytes_, *learnt["vocab"]])}
+    llama = Tokenizer(
+        models.BPE(
+            vocab,
+            [tuple(pair) for pair in learnt["merges"]],
+            unk_token="<unk>",
+            byte_fallback=True,
+            fuse_unk=True,
+        )
+    )
+    llama.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    llama.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+
+    t5 = Tokenizer(models.Unigram())
+    t5.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    t5.decoder = decoders.Metaspace(prepend_scheme="always")
+    t5.train_from_iterator(
+        texts,
+        trainers.UnigramTrainer(
+            vocab_size=140, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", **quiet
+        ),
+    )
+
+    gpt2 = Tokenizer(models.BPE())
+    gpt2.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    gpt2.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    gpt2.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=340, special_tokens=["<|end|>"], initial_alphabet=alphabet, **quiet
+        ),
+    )
+
+    dropping = Tokenizer(models.BPE())
+    dropping.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    dropping.decoder = decoders.Metaspace(prepend_scheme="always")
+    plain = [" ".join(chance.choices(RHYME, k=12)) for _ in range(100)]
+    dropping.train_from_iterator(
+        plain, trainers.BpeTrainer(vocab_size=80, special_tokens=["</s>"], **quiet)
+    )
+    llama_roles = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    bert = {f"{name.strip('[]').lower()}_token": name for name in names}
+    return {
+        "wordpiece": save("wordpiece", wordpiece, **bert),
+        "llama": save("llama", llama, **llama_roles),
+        "t5": save("t5", t5, unk_token="<unk>", eos_token="</s>", pad_token="<pad>"),
+        "gpt2": save("gpt2", gpt2, eos_token="<|end|>"),
+        "dropping": save("dropping", dropping, eos_token="</s>"),
+    }

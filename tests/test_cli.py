@@ -178,15 +178,15 @@ def test_bad_requests_for_samples(unmask: Call, small: list[str], tmp_path: Path
     empty = tmp_path / "empty.txt"
     empty.write_text(" \n")
     for options, said in (
-        (["--num", "0"], "--num"),
-        (["--steps", "0"], "--steps"),
+        (["--num", "0"], "num must be at least 1"),
+        (["--steps", "0"], "steps must be at least 1"),
         (["--length", "33"], "between 1 and 32"),
         (["--top-p", "0"], "(0, 1]"),
         (["--top-p", "1.5"], "(0, 1]"),
         (["--top-k", "-1"], "top-k"),
         (["--temperature", "-1"], "temperature"),
         (["--sampler", "gibbs"], "valid: ancestral"),
-        (["--block-length", "0"], "--block-length"),
+        (["--block-length", "0"], "length must be at least 1"),
         (["--prompt", "x" * 30], "more than the run's block size"),
         (["--infill", "nothing hidden"], "[MASK*12]"),
         (["--infill", "a[MASK*0]"], "[MASK*0]"),

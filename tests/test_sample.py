@@ -1,20 +1,47 @@
 """Texts of trained runs: from nothing, after prompts, in gaps."""
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
+import unmask.sample as module
 from unmask.base.errors import UserError
 from unmask.cli.sample import _view
+from unmask.data.tokenizers import hub_tokenizer
 from unmask.diffusion.sampler import SAMPLERS
 from unmask.run import Run, open_run
 from unmask.sample import SamplerOptions, complete, fill, gaps, infill, sample
 
 Call = Callable[..., tuple[int, str]]
 GREEDY = SamplerOptions("confidence", steps=32, temperature=0)
+tokenizer_of = cache(lambda folder: hub_tokenizer(str(folder)))
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        ["[MASK]", "[MASK*2]", "\\", "[", "]", " ", "\n", "the", " cat", "漢", "é", "🙂"]
+    )
+    | st.text(max_size=3)
+).map("".join)
+
+
+def literal(text: str) -> str:
+    """A text as `gaps` reads it, nothing in it a gap."""
+    return re.sub(r"(\\*)(\[MASK(\*[0-9]+)?\])", r"\1\1\\\2", text)
+
+
+def before_a_gap(text: str) -> str:
+    """What to add to a text that a gap follows: its last backslashes once more."""
+    return text[len(text.rstrip("\\")) :]
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +89,126 @@ def test_prompts_of_any_length_are_kept_and_continued(run: Run, twin: Run) -> No
     assert [len(text) for text in found] == [5, 5, 5]
 
 
+KINDS = ["wordpiece", "llama", "t5", "gpt2"]
+
+
+def filled_with(monkeypatch: pytest.MonkeyPatch, ids: list[int]) -> None:
+    """In place of a model: the mask tokens of every row become these, from left to right."""
+
+    def fill(run: Run, rows: list[list[int]], *_: object, **__: object) -> list[list[int]]:
+        found = []
+        for row in rows:
+            left = iter(ids)
+            found.append([next(left) if i == run.tokenizer.mask_id else i for i in row])
+        return found
+
+    monkeypatch.setattr(module, "fill", fill)
+
+
+@pytest.fixture
+def with_tokenizer(run: Run, tokenizer_folders: dict[str, Path]) -> Callable[[str], Run]:
+    """The run with another tokenizer (and a network that no longer fits, so fill it yourself)."""
+    return lambda name: replace(run, tokenizer=hub_tokenizer(str(tokenizer_folders[name])))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prompt_and_its_continuation_are_the_text_of_all_their_tokens(
+    kind: str, with_tokenizer: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = with_tokenizer(kind)
+    for prompt, rest in (("the cat", " sat on"), ("the", " cat, the dog"), ("", "the cat sat")):
+        before, whole = (
+            run.tokenizer.encode([text])[0].tolist() for text in (prompt, prompt + rest)
+        )
+        new = whole[len(before) :]
+        filled_with(monkeypatch, new)
+        (text,) = complete(run, [prompt], new_tokens=len(new), options=GREEDY)
+        assert prompt + text == run.tokenizer.decode([*before, *new])
+        assert text == rest
+        assert text[:1].isspace() == rest[:1].isspace()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_tokenizer_changes_in_a_prompt_is_not_told_as_its_continuation(
+    kind: str, with_tokenizer: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = with_tokenizer(kind)
+    (sat,) = (run.tokenizer.encode([" sat"])[0].tolist()[-1:],)
+    filled_with(monkeypatch, sat)
+    (text,) = complete(run, ["THE  CAT "], new_tokens=1, options=GREEDY)
+    assert text.strip() and "CAT" not in text.upper()
+    assert kind != "wordpiece" or text == "sat"  # whose one space the prompt ends with already
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "pieces",
+    [("the cat", " on a mat"), ("the ", "cat"), ("", " cat"), ("", "cat sat"), ("def", "(a, b):"),
+     ("sat", ""), ("the cat ", " the dog")],
+)  # fmt: skip
+def test_the_text_around_a_gap_comes_back(
+    kind: str,
+    pieces: tuple[str, str],
+    with_tokenizer: Callable[[str], Run],
+) -> None:
+    run = with_tokenizer(kind)
+    row = gaps("[MASK*2]".join(pieces), run)
+    assert row.count(run.tokenizer.mask_id) == 2
+    text = run.tokenizer.decode(row)
+    if kind == "wordpiece":  # it puts spaces around signs, and has none at an end
+        start, end = text.split("░░")
+        assert (start, end.replace(" ", "")) == (pieces[0].rstrip(), pieces[1].replace(" ", ""))
+        assert end[:1].isspace() or not pieces[1][:1].isspace()
+    else:
+        assert text == "░░".join(pieces)
+
+
+@settings(max_examples=60)
+@given(one=PIECES, other=PIECES)
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_any_text_around_a_gap_comes_back(
+    kind: str, one: str, other: str, tokenizer_folders: dict[str, Path]
+) -> None:
+    tokenizer = tokenizer_of(tokenizer_folders[kind])
+    run = SimpleNamespace(
+        tokenizer=tokenizer, config=SimpleNamespace(corpus=SimpleNamespace(block_size=32))
+    )
+    row = gaps(f"{literal(one)}{before_a_gap(one)}[MASK*3]{literal(other)}", run)
+    assert tokenizer.decode(row) == f"{one}░░░{other}"
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        (r"\[MASK] [MASK]", "[MASK] ░"),
+        (r"\[MASK*12][MASK*2]", "[MASK*12]░░"),
+        (r"\\[MASK]", "\\░"),
+        (r"\\\[MASK*3][MASK]", r"\[MASK*3]░"),
+        (r"a\b\\c \ [MASK] \d\\", "a\\b\\\\c \\ ░ \\d\\\\"),
+        (r"[MASK\][MASK][MASK*][MASK*-1][mask]", r"[MASK\]░[MASK*][MASK*-1][mask]"),
+        ("[MASK*007]", "░" * 7),
+        ("[MASK*٣] [MASK]", "[MASK*٣] ░"),
+        ("[MASK][MASK*2]", "░░░"),
+    ],
+)
+def test_a_backslash_makes_a_gap_plain_text(template: str, text: str, run: Run) -> None:
+    assert run.tokenizer.decode(gaps(template, run)) == text
+
+
+def test_gaps_of_absurd_sizes_are_one_clear_error(run: Run) -> None:
+    for size in ("9" * 5000, "1" + "0" * 30, "33", "0033"):
+        with pytest.raises(UserError, match="more tokens than the run's block size, 32") as caught:
+            gaps(f"the [MASK*{size}] cat", run)
+        assert len(str(caught.value)) < 120
+    for size in ("0", "0" * 5000):
+        with pytest.raises(UserError, match="a gap of no tokens"):
+            gaps(f"the [MASK*{size}] cat", run)
+    with pytest.raises(UserError, match="nothing to fill in"):
+        gaps(r"\[MASK]", run)
+    with pytest.raises(UserError, match="36 tokens"):
+        fill(run, [gaps("[MASK*32]", run) + [0] * 4], GREEDY, seed=0)
+
+
 def test_a_row_of_a_mixed_batch_is_what_it_is_alone(run: Run) -> None:
     """Padding and neighbours change nothing (greedily: rows have noise of their own)."""
     prompts = ["the cat sat ", "saw one big dog ", "mat"]
@@ -93,6 +240,29 @@ def test_what_is_asked_wrongly(run: Run, twin: Run) -> None:
     ):
         with pytest.raises(UserError, match=said):
             request()
+
+
+def test_messages_name_fields_and_no_options(run: Run) -> None:
+    for request, said in (
+        (lambda: sample(run, num=0), "num must be at least 1, not 0"),
+        (lambda: sample(run, length=33), "length must be between 1 and 32"),
+        (lambda: sample(run, length=8, steps=0), "steps must be at least 1, not 0"),
+        (lambda: SamplerOptions(block_length=0), "block_length must be at least 1, not 0"),
+        (lambda: complete(run, ["a" * 40], new_tokens=1, options=GREEDY), "a smaller length"),
+    ):
+        with pytest.raises(UserError, match=said) as caught:
+            request()
+        assert "--" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_view_keeps_the_spaces_that_the_text_will_have(
+    kind: str, with_tokenizer: Callable[[str], Run]
+) -> None:
+    tokenizer = with_tokenizer(kind).tokenizer
+    ids = tokenizer.encode(["the cat sat on the dog"])[0].tolist()
+    shown = tokenizer.decode([tokenizer.mask_id if n in (2, 4) else i for n, i in enumerate(ids)])
+    assert shown.startswith("the cat░ on░ dog")
 
 
 def test_the_view_shows_what_is_still_masked(run: Run) -> None:

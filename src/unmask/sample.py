@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from unmask.base.errors import UserError, unknown
+from unmask.data.tokenizers import text_after
 from unmask.diffusion.decoding import Decoding
 from unmask.diffusion.sampler import SAMPLERS, generate, left_to_right
 from unmask.run import Run
 
 OnStep = Callable[[Tensor], None]
 
-_GAP = re.compile(r"\[MASK(?:\*(\d+))?\]")
+_GAP = re.compile(r"(\\*)(\[MASK(?:\*([0-9]+))?\])")
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class SamplerOptions:
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
             raise unknown("sampler", self.sampler, SAMPLERS)
-        for name, value in (("steps", self.steps), ("block-length", self.block_length)):
-            if value is not None and value < 1:
-                raise UserError(f"--{name} must be at least 1, not {value}")
+        _at_least_one("steps", self.steps)
+        if self.block_length is not None:
+            _at_least_one("block_length", self.block_length)
         _ = self.decoding
 
     @property
@@ -84,10 +85,11 @@ def sample(
     block_size = run.config.corpus.block_size
     if not 1 <= length <= block_size:
         raise UserError(
-            f"--length must be between 1 and {block_size} (the run's block size), not {length}"
+            f"length must be between 1 and {block_size} (the run's block size), not {length}"
         )
     rows = [[run.tokenizer.mask_id] * length for _ in range(num)]
-    return [_text(row, run) for row in fill(run, rows, options, seed=seed, on_step=on_step)]
+    filled = fill(run, rows, options, seed=seed, on_step=on_step)
+    return [run.tokenizer.decode(_document(row, run)) for row in filled]
 
 
 def complete(
@@ -102,17 +104,55 @@ def complete(
     """Draw what follows each of several prompts; a run of any recipe.
 
     Returns:
-        The continuations alone, of ``new_tokens`` tokens each.
+        The continuations alone, of ``new_tokens`` tokens each. Prompt and continuation together
+        are the text of all their tokens, wherever the prompt is the text of its own tokens. Where
+        the tokenizer changes a prompt (lower case, say), a continuation is what the whole text has
+        beyond the prompt as changed; if only spaces at the prompt's end are lost, one space at the
+        continuation's beginning stands for them and is left out.
 
     Raises:
         UserError: a number out of range, or a prompt that with its continuation is longer than the
             run's block size.
     """
-    _at_least_one("length", new_tokens)
     encoded = [ids.tolist() for ids in run.tokenizer.encode(list(prompts))]
-    rows = [ids + [run.tokenizer.mask_id] * new_tokens for ids in encoded]
+    texts = complete_tokens(
+        run, encoded, new_tokens=new_tokens, options=options, seed=seed, on_step=on_step
+    )
+    return [
+        text.removeprefix(" ") if _loses_its_end(prompt, ids, run) else text
+        for prompt, ids, text in zip(prompts, encoded, texts, strict=True)
+    ]
+
+
+def complete_tokens(
+    run: Run,
+    prompts: Sequence[list[int]],
+    *,
+    new_tokens: int,
+    options: SamplerOptions,
+    seed: int = 0,
+    on_step: OnStep = lambda x: None,
+) -> list[str]:
+    """Draw what follows each of several prompts, given by their token ids.
+
+    Returns:
+        What the new tokens add to the text of each prompt.
+
+    Raises:
+        UserError: as `complete`.
+    """
+    _at_least_one("length", new_tokens)
+    rows = [ids + [run.tokenizer.mask_id] * new_tokens for ids in prompts]
     filled = fill(run, rows, options, seed=seed, on_step=on_step)
-    return [_text(row[len(ids) :], run) for row, ids in zip(filled, encoded, strict=True)]
+    return [
+        text_after(run.tokenizer, ids, _document(row[len(ids) :], run))
+        for row, ids in zip(filled, prompts, strict=True)
+    ]
+
+
+def _loses_its_end(prompt: str, ids: list[int], run: Run) -> bool:
+    """Whether a tokenizer leaves out the spaces that a prompt ends with."""
+    return prompt[-1:].isspace() and not run.tokenizer.decode(ids)[-1:].isspace()
 
 
 def infill(
@@ -127,7 +167,7 @@ def infill(
     """Draw what fits into the gaps of a text, given all that stands around them.
 
     Args:
-        template: text with gaps: ``[MASK*12]`` for 12 tokens, ``[MASK]`` for one.
+        template: text with gaps, as `gaps` reads it.
         num: how many whole texts.
 
     Raises:
@@ -144,22 +184,45 @@ def infill(
 def gaps(template: str, run: Run) -> list[int]:
     """Token ids of a text whose gaps are mask tokens.
 
+    ``[MASK*12]`` is a gap of 12 tokens, ``[MASK]`` of one. A backslash before it makes it plain
+    text: ``\\[MASK]`` is a plain word. Right before ``[MASK]`` and nowhere else, two backslashes
+    are one: ``\\\\[MASK]`` is a backslash and a gap.
+
     Raises:
-        UserError: there is no gap, or one of no tokens.
+        UserError: there is no gap, one of no tokens, or one that is longer than the block size.
     """
-    *pieces, last = _GAP.split(template)
-    if not pieces:
+    texts, sizes = [""], list[int]()
+    end = 0
+    for found in _GAP.finditer(template):
+        slashes, marker, size = found.groups()
+        texts[-1] += template[end : found.start()] + "\\" * (len(slashes) // 2)
+        end = found.end()
+        if len(slashes) % 2:
+            texts[-1] += marker
+        else:
+            sizes.append(_gap_size(size or "1", run.config.corpus.block_size))
+            texts.append("")
+    texts[-1] += template[end:]
+    if not sizes:
         raise UserError(
             "nothing to fill in: write [MASK*12] for a gap of 12 tokens, or [MASK] for one"
         )
-    texts, sizes = [*pieces[::2], last], [int(size or 1) for size in pieces[1::2]]
-    if 0 in sizes:
-        raise UserError("[MASK*0] is a gap of no tokens; valid: [MASK*1] and more")
-    encoded = [ids.tolist() for ids in run.tokenizer.encode(texts)]
-    row: list[int] = encoded[0]
-    for size, ids in zip(sizes, encoded[1:], strict=True):
-        row = row + [run.tokenizer.mask_id] * size + ids
+    row: list[int] = run.tokenizer.encode(texts[:1])[0].tolist()
+    for gap, text in zip(sizes, texts[1:], strict=True):
+        row += [run.tokenizer.mask_id] * gap + run.tokenizer.encode_inside(text)
     return row
+
+
+def _gap_size(digits: str, longest: int) -> int:
+    digits = digits.lstrip("0") or "0"
+    if digits == "0":
+        raise UserError("[MASK*0] is a gap of no tokens; valid: [MASK*1] and more")
+    if len(digits) > len(str(longest)) or int(digits) > longest:
+        shown = digits if len(digits) <= 12 else f"{digits[:6]}... ({len(digits)} digits)"
+        raise UserError(
+            f"[MASK*{shown}] is a gap of more tokens than the run's block size, {longest}"
+        )
+    return int(digits)
 
 
 @torch.no_grad()
@@ -182,7 +245,7 @@ def fill(
     if longest > block_size:
         raise UserError(
             f"{longest} tokens, prompt and new ones together, are more than the run's block size, "
-            f"{block_size}: a shorter prompt, or a smaller --length"
+            f"{block_size}: give a shorter text, or a smaller length"
         )
     model, mask_id = run.model, run.tokenizer.mask_id
     lengths = torch.tensor([len(row) for row in rows])
@@ -221,12 +284,12 @@ def fill(
 
 def _at_least_one(name: str, value: int) -> None:
     if value < 1:
-        raise UserError(f"--{name} must be at least 1, not {value}")
+        raise UserError(f"{name} must be at least 1, not {value}")
 
 
-def _text(row: list[int], run: Run) -> str:
+def _document(row: list[int], run: Run) -> list[int]:
     """A run on padded blocks learnt one document a block: what follows its end means nothing."""
     separator = run.tokenizer.separator_id
     if run.config.corpus.packing == "pad" and separator in row:
-        row = row[: row.index(separator)]
-    return run.tokenizer.decode(row)
+        return row[: row.index(separator)]
+    return row

@@ -250,7 +250,9 @@ class TestOnDisk:
         assert facts == {
             "documents": 2,
             "bytes": 5,
+            "lost_bytes": 0,
             "tokens": 7,
+            "unknown_tokens": 0,
             "blocks": 2,
             "block_size": 3,
             "dtype": "uint16",

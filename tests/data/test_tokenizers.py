@@ -1,8 +1,11 @@
 """Tokenizers: nothing is lost, and no text becomes a special token."""
 
 import json
+import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 
 from unmask.base.errors import UserError
 from unmask.data import Tokenizer, saved_tokenizer
-from unmask.data.tokenizers import load_tokenizer
+from unmask.data.tokenizers import hub_tokenizer, load_tokenizer, text_after
 
 TEXTS = [
     f"the cat {number} sat on a mat, and the dog saw the cat; {number % 7} times é 漢字 🙂\n"
@@ -133,7 +136,8 @@ class TestAny:
         the, cat = ids_of(any_tokenizer, "the"), ids_of(any_tokenizer, "cat")
         mask = any_tokenizer.mask_id
         shown = any_tokenizer.decode([mask, *the, mask, mask, *cat])
-        assert shown == "░the░░cat"
+        words = any_tokenizer.decode([*the, *cat])  # with or without a space between
+        assert shown == {"thecat": "░the░░cat", "the cat": "░ the░░ cat"}[words]
         assert any_tokenizer.decode([mask]) == "░"
         assert any_tokenizer.decode([]) == ""
 
@@ -156,6 +160,160 @@ class TestAny:
         any_tokenizer.save(tmp_path)
         saved_tokenizer(tmp_path).save(tmp_path)
         assert saved_tokenizer(tmp_path).fingerprint == any_tokenizer.fingerprint
+
+
+JOINS = st.lists(
+    st.sampled_from(
+        [" ", "  ", "the", "cat", "alp", "ha", "bet", "a", "喜", "我喜", "欢吃苹", "果", ".", "\n"]
+    ),
+    max_size=6,
+).map("".join)
+
+
+@cache
+def of_the_field(folder: Path) -> Tokenizer:
+    return hub_tokenizer(str(folder))
+
+
+class TestPairs:
+    """A text and its continuation: the tokens of the whole, cut where all of the latter follows."""
+
+    @pytest.mark.parametrize("kind", ["bytes", "wordpiece", "llama", "t5", "gpt2", "dropping"])
+    @settings(max_examples=150)
+    @given(context=JOINS, continuation=JOINS)
+    def test_the_second_holds_the_continuation(
+        self, kind, context, continuation, tokenizer_folders
+    ):
+        bytes_ = load_tokenizer("bytes", [], "", Path())
+        tokenizer = bytes_ if kind == "bytes" else of_the_field(tokenizer_folders[kind])
+        left, right = tokenizer.encode_pair(context, continuation)
+        whole = ids_of(tokenizer, context + continuation)
+        assert left + right == whole
+        if not context:
+            assert not left
+        alone = ids_of(tokenizer, context)
+        assert left == alone[: len(left)]
+        hides = bool({*whole} & {*tokenizer.unknown_ids})
+        if not hides:  # and it holds no more than it must
+            assert left == alone or whole[len(left)] != alone[len(left)]
+        if kind in ("bytes", "llama", "gpt2") and continuation:
+            given = tokenizer.decode(left).rstrip("\ufffd")
+            assert context.startswith(given)
+            assert right
+
+    def test_an_unknown_token_that_hides_both_is_the_continuation_s(self, tokenizer_folders):
+        tokenizer = of_the_field(tokenizer_folders["wordpiece"])
+        (unknown,) = tokenizer.unknown_ids
+        cat = ids_of(tokenizer, "cat")
+        assert tokenizer.encode_pair("the zz", "q cat") == (
+            ids_of(tokenizer, "the"),
+            [unknown, *cat],
+        )
+        assert tokenizer.encode_pair("the zzq", " cat") == (ids_of(tokenizer, "the zzq"), cat)
+
+
+class TestInside:
+    @pytest.mark.parametrize("kind", ["llama", "gpt2", "t5"])
+    @settings(max_examples=150)
+    @given(before=JOINS, text=JOINS)
+    def test_a_text_inside_another_comes_back(self, kind, before, text, tokenizer_folders):
+        tokenizer = of_the_field(tokenizer_folders[kind])
+        start = ids_of(tokenizer, f"the{before}")
+        ids = [*start, *tokenizer.encode_inside(text)]
+        assert tokenizer.decode(ids) == f"the{before}{text}"
+        assert text_after(tokenizer, start, ids[len(start) :]) == text
+
+
+def broken(folder: Path, vocabulary: dict[str, int], unknown: str | None = "[UNK]", **roles) -> str:
+    """A folder with a tokenizer of whole words that has these ids."""
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    model = models.WordLevel(vocabulary, **({} if unknown is None else {"unk_token": unknown}))
+    backend = Backend(model)
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    if unknown is not None:
+        roles.setdefault("unk_token", unknown)
+    PreTrainedTokenizerFast(tokenizer_object=backend, **roles).save_pretrained(str(folder))
+    return str(folder)
+
+
+class TestBroken:
+    HOLES: ClassVar[dict[str, int]] = {"[UNK]": 0, "the": 3, "cat": 4, "sat": 9, "[SEP]": 7}
+
+    @pytest.mark.parametrize("roles", [{}, {"sep_token": "[SEP]"}, {"eos_token": "[SEP]"}])
+    def test_an_added_mask_is_above_all_holes(self, tmp_path, roles):
+        tokenizer = hub_tokenizer(broken(tmp_path / "holes", self.HOLES, **roles))
+        assert tokenizer.mask_id > 9
+        assert roles == {} or tokenizer.separator_id == 7
+        assert {tokenizer.mask_id, tokenizer.separator_id}.isdisjoint({0, 3, 4, 9})
+        assert tokenizer.vocab_size == 1 + max(tokenizer.mask_id, tokenizer.separator_id)
+        assert ids_of(tokenizer, "the cat sat mat") == [3, 4, 9, 0]
+        assert tokenizer.decode([3, tokenizer.mask_id, 9]) == "the░ sat"
+        tokenizer.save(tmp_path / "saved")
+        again = saved_tokenizer(tmp_path / "saved")
+        assert again.fingerprint == tokenizer.fingerprint
+        assert again.mask_id == tokenizer.mask_id
+        assert ids_of(again, "the cat sat mat") == [3, 4, 9, 0]
+
+    def test_holes_with_a_mask_of_its_own_stay(self, tmp_path):
+        roles = {"mask_token": "[MASK]", "eos_token": "[SEP]"}
+        tokenizer = hub_tokenizer(broken(tmp_path, {**self.HOLES, "[MASK]": 20}, **roles))
+        assert (tokenizer.mask_id, tokenizer.separator_id, tokenizer.vocab_size) == (20, 7, 21)
+
+    @pytest.mark.parametrize(
+        ("roles", "said"),
+        [
+            ({"mask_token": "[SEP]", "eos_token": "[SEP]"}, "'[SEP]' is also the one that ends"),
+            ({"mask_token": "[SEP]", "sep_token": "[SEP]"}, "'[SEP]' is also the one that ends"),
+            ({"mask_token": "[UNK]", "eos_token": "[SEP]"}, "'[UNK]' is also the one for unknown"),
+            ({"mask_token": "[UNK]", "eos_token": "[UNK]"}, "'[UNK]' is also"),
+        ],
+        ids=str,
+    )
+    def test_a_mask_with_a_second_meaning_is_named(self, tmp_path, roles, said):
+        with pytest.raises(UserError, match=re.escape(said)) as caught:
+            hub_tokenizer(broken(tmp_path, self.HOLES, **roles))
+        assert "a token of its own" in str(caught.value)
+
+    def test_two_tokens_of_one_id_are_named(self, tmp_path):
+        words = {"[UNK]": 0, "the": 3, "cat": 4, "sat": 9}  # the library gives the mask the id 4
+        folder = broken(tmp_path, words, mask_token="[MASK]", eos_token="the")
+        with pytest.raises(UserError, match=r"'\[MASK\]' and 'cat' share the id 4"):
+            hub_tokenizer(folder)
+
+    def test_a_special_token_in_a_hole_keeps_it(self, tmp_path):
+        one = broken(tmp_path / "one", self.HOLES, mask_token="[MASK]", sep_token="[SEP]")
+        tokenizer = hub_tokenizer(one)
+        assert (tokenizer.mask_id, tokenizer.separator_id) == (5, 7)
+        assert ids_of(tokenizer, "the cat sat mat") == [3, 4, 9, 0]
+        two = broken(tmp_path / "two", self.HOLES, mask_token="[MASK]")  # and a second to be added
+        with pytest.raises(UserError, match="'sat' share the id 9"):
+            hub_tokenizer(two)
+
+    def test_a_text_without_token_where_there_is_no_unknown_one(self, tmp_path):
+        folder = broken(tmp_path, {"the": 0, "cat": 1}, unknown=None)
+        tokenizer = hub_tokenizer(folder)
+        assert ids_of(tokenizer, "the cat") == [0, 1]
+        with pytest.raises(UserError, match="it cannot encode a text"):
+            tokenizer.encode(["the dog"])
+
+    def test_an_unknown_token_that_ends_documents_cannot_stand_for_text(self, tmp_path):
+        roles = {"eos_token": "[UNK]", "mask_token": "[MASK]"}
+        folder = broken(tmp_path, {"[UNK]": 0, "the": 1, "[MASK]": 2}, **roles)
+        tokenizer = hub_tokenizer(folder)
+        assert ids_of(tokenizer, "the the") == [1, 1]
+        with pytest.raises(UserError, match=r"special token '\[UNK\]'"):
+            tokenizer.encode(["the dog"])
+
+    def test_padding_may_be_any_other(self, tmp_path):
+        vocabulary = {"[UNK]": 0, "the": 1, "[SEP]": 2}
+        for number, pad in enumerate(("[UNK]", "[SEP]")):
+            folder = broken(tmp_path / str(number), vocabulary, pad_token=pad, eos_token="[SEP]")
+            tokenizer = hub_tokenizer(folder)
+            assert (tokenizer.mask_id, tokenizer.separator_id) == (3, 2)
+            assert ids_of(tokenizer, "the dog") == [1, 0]
 
 
 class TestBytes:

@@ -185,10 +185,10 @@ def test_the_suite_s_corpora_from_local_folders(run, evaluated, tmp_path, monkey
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--budget", "100"], ["--budget 100 is too small", "256"]),
+        (["--budget", "100"], ["budget 100 is too small", "256"]),
         (["--draws", "3"], ["even, not 3"]),
-        (["--draws", "0"], ["--draws must be at least 1"]),
-        (["--batch-size", "0"], ["--batch-size must be at least 1"]),
+        (["--draws", "0"], ["draws must be at least 1"]),
+        (["--batch-size", "0"], ["batch_size must be at least 1"]),
         (["--estimator", "magic"], ["'magic'", "controlled", "fixed-count"]),
         (["--detokenize", "magic"], ["'magic'", "wikitext", "auto"]),
         (["--detokenize", "ptb"], ["is for another corpus"]),

@@ -120,8 +120,8 @@ def test_what_cannot_be_drawn_is_told(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"num": 1}, "--num must be at least 2"), ({"length": 33}, "between 2 and 32"),
-     ({"length": 1}, "between 2 and 32"), ({"steps": 0}, "--steps must be at least 1")],
+    [({"num": 1}, "num must be at least 2"), ({"length": 33}, "between 2 and 32"),
+     ({"length": 1}, "between 2 and 32"), ({"steps": 0}, "steps must be at least 1")],
 )  # fmt: skip
 def test_numbers_out_of_range(denoiser, judge, options, message):
     with pytest.raises(UserError, match=message):
@@ -130,7 +130,7 @@ def test_numbers_out_of_range(denoiser, judge, options, message):
 
 @pytest.mark.parametrize("temperatures", [[], [0.0, 1.0], [-1.0]])
 def test_temperatures_out_of_range(denoiser, judge, temperatures):
-    with pytest.raises(UserError, match="--temperatures must be numbers above 0"):
+    with pytest.raises(UserError, match="temperatures must be numbers above 0"):
         frontier(denoiser, temperatures, judge=judge)
 
 

@@ -1,6 +1,7 @@
 """Runs as models of the real lm-eval, on tasks whose data are local files."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from types import SimpleNamespace
@@ -13,10 +14,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unmask import sample
 from unmask.base.errors import UserError
+from unmask.data.tokenizers import hub_tokenizer
 from unmask.evaluate import lm_eval_model
 from unmask.evaluate.lm_eval import run_tasks, tasks_table
 from unmask.evaluate.lm_eval_model import UnmaskLM, fitting_pieces
+from unmask.run import build_model
 
 QUESTIONS = [("the ca", "t"), ("and sa", "w"), ("one bi", "q"), ("dog ru", "n"), ("on a m", "x")]
 LETTERS = list("twqnx")
@@ -123,6 +127,61 @@ class TestLikelihood:
             assert [greedy for _, greedy in found] == [True, False, False]
 
 
+@pytest.fixture(params=["wordpiece", "llama", "t5", "gpt2"])
+def other(request, causal, denoiser, tokenizer_folders):
+    """Make a run, untrained, with another tokenizer: kind of network -> run."""
+
+    def make(kind="causal"):
+        run = causal if kind == "causal" else denoiser
+        tokenizer = hub_tokenizer(str(tokenizer_folders[request.param]))
+        return replace(run, tokenizer=tokenizer, model=build_model(run.config, tokenizer).eval())
+
+    return make
+
+
+class TestChoicesThatMergeWithTheirContext:
+    """A token that holds letters of both belongs to the choice."""
+
+    PAIRS = (("the word is alp", "ha"), ("我喜欢", "吃苹果"), ("zeb", "ra"), ("the cat", " sat"),
+             ("the cat  ", "sat"), ("", "alpha"), ("the cat on\n", "a mat"))  # fmt: skip
+
+    @pytest.mark.parametrize("pair", PAIRS, ids=repr)
+    def test_all_of_a_choice_is_scored_once(self, other, pair):
+        run = other()
+        whole = encode(run, "".join(pair))
+        ((logp, _),) = UnmaskLM(run).loglikelihood(requests(pair))
+        start = [run.tokenizer.separator_id]
+        sums = [-causal_nats(run, [*start, *whole[:n]], whole[n:]) for n in range(len(whole))]
+        cut = min(range(len(sums)), key=lambda n: abs(sums[n] - logp))
+        assert logp == pytest.approx(sums[cut], rel=1e-4) and logp < -1
+        hidden = run.tokenizer.unknown_ids
+        context, left = pair[0].replace(" ", ""), run.tokenizer.decode(whole[:cut])
+        assert context.startswith(left.replace(" ", "").rstrip("\ufffd")) or {*hidden} & {*whole}
+        if "zeb" in pair and run.tokenizer.decode(whole) == "[UNK]":
+            assert cut == 0  # the unknown token is the context's own, and hides the choice as well
+
+    def test_every_kind_of_network_and_the_whole_word_too(self, denoiser, tokenizer_folders):
+        tokenizer = hub_tokenizer(str(tokenizer_folders["gpt2"]))
+        run = replace(denoiser, tokenizer=tokenizer, model=build_model(denoiser.config, tokenizer))
+        asked = requests(("the word is alp", "ha"), ("the word is", " alpha"))
+        (merged, _), (plain, _) = UnmaskLM(run, draws=4).loglikelihood(asked)
+        assert merged == plain < 0  # the same token after the same tokens
+
+    def test_nothing_to_score_is_an_error_that_names_the_example(self, causal, tokenizer_folders):
+        def run(name):
+            tokenizer = hub_tokenizer(str(tokenizer_folders[name]))
+            return replace(causal, tokenizer=tokenizer, model=build_model(causal.config, tokenizer))
+
+        asked = SimpleNamespace(args=("the cat", "漢字"), task_name="hanzi", doc_id=7)
+        with pytest.raises(UserError, match=r"task hanzi, example 7: .*'漢字', has no token"):
+            UnmaskLM(run("dropping")).loglikelihood([asked])
+        with pytest.raises(UserError, match="has no token"):
+            UnmaskLM(run("wordpiece")).loglikelihood_rolling(requests(("\0\1",)))
+        with pytest.raises(UserError, match="'', is empty"):
+            UnmaskLM(causal).loglikelihood(requests(("the cat ", "")))
+        assert UnmaskLM(causal).loglikelihood_rolling(requests(("",))) == [0]
+
+
 @given(st.integers(0, 40), st.integers(1, 90), st.integers(2, 24))
 def test_pieces_hold_each_token_once_and_its_true_neighbours(before, after, longest):
     context, continuation = list(range(before)), list(range(before, before + after))
@@ -138,7 +197,7 @@ def test_pieces_hold_each_token_once_and_its_true_neighbours(before, after, long
 
 class TestGeneration:
     def test_it_stops_where_the_task_says(self, denoiser, monkeypatch):
-        monkeypatch.setattr(lm_eval_model, "complete", lambda *_, **__: ["abc. def\n¶\nghi"])
+        monkeypatch.setattr(lm_eval_model, "complete_tokens", lambda *_, **__: ["abc. def\n¶\nghi"])
         model = UnmaskLM(denoiser)
         asked = [("x", {"until": ["."]}), ("x", {"until": "\n\n"}), ("x", {"until": []})]
         assert model.generate_until(requests(*asked)) == ["abc", "abc. def", "abc. def"]
@@ -148,10 +207,11 @@ class TestGeneration:
 
         def complete(run, prompts, *, new_tokens, options, seed):
             assert options.steps == new_tokens  # a token a step
-            asked.append((*prompts, new_tokens, options.temperature, options.sampler))
+            texts = [run.tokenizer.decode(ids) for ids in prompts]
+            asked.append((*texts, new_tokens, options.temperature, options.sampler))
             return [""]
 
-        monkeypatch.setattr(lm_eval_model, "complete", complete)
+        monkeypatch.setattr(lm_eval_model, "complete_tokens", complete)
         context = "".join(chr(97 + i % 26) for i in range(60))
         UnmaskLM(denoiser).generate_until(
             requests(
@@ -183,6 +243,43 @@ class TestGeneration:
             best = int(run.model.head(run.model(x)[0, -1]).argmax())
             asked = requests(("the cat sa", {"max_gen_toks": 1}))
             assert UnmaskLM(run).generate_until(asked) == [chr(best)]
+
+    @pytest.mark.parametrize(
+        "context", ["é" * 500, "x" + "漢" * 99, "🙂" * 40, "a" * 99], ids=ascii
+    )
+    @pytest.mark.parametrize("new", [1, 9, 10, 11, 16])
+    def test_a_long_context_is_cut_between_letters(self, causal, monkeypatch, context, new):
+        prompts, fill = [], lm_eval_model.complete_tokens
+
+        def watched(run, given, **options):
+            prompts.extend(given)
+            return fill(run, given, **options)
+
+        monkeypatch.setattr(lm_eval_model, "complete_tokens", watched)
+        asked = requests((context, {"max_gen_toks": new}))
+        UnmaskLM(causal).generate_until(asked)
+        (ids,) = prompts
+        text = causal.tokenizer.decode(ids)
+        assert context.endswith(text) and "\ufffd" not in text
+        assert 32 - new - 3 <= len(ids) <= 32 - new
+
+    def test_a_long_context_of_any_tokenizer(self, other):
+        for context in ("我喜欢吃苹果漢字" * 40, "Zoë 🙂é" * 40, "the cat sat" * 50, "\x00" * 99):
+            texts = UnmaskLM(other()).generate_until(requests((context, {"max_gen_toks": 4})))
+            assert len(texts) == 1
+
+    def test_a_context_of_broken_letters_alone_is_kept(self, causal):
+        ids = UnmaskLM(causal)._last_tokens("\ufffd" * 40, 20)
+        assert len(ids) == 20 or causal.tokenizer.decode(ids) == "\ufffd" * 6
+
+    def test_the_first_space_of_what_follows_is_there(self, other, monkeypatch):
+        run = other()
+        after = encode(run, "the cat sat on")[len(encode(run, "the cat")) :]
+        monkeypatch.setattr(
+            sample, "fill", lambda run, rows, *_, **__: [[*rows[0][: -len(after)], *after]]
+        )
+        asked = requests(("the cat", {"max_gen_toks": len(after)}))
+        assert UnmaskLM(run).generate_until(asked) == [" sat on"]
 
     def test_an_option_that_nothing_reads_is_refused(self, denoiser):
         asked = requests(("x", {"do_sample": True, "temperature": 1.0, "top_p": 0.9}))
@@ -277,7 +374,7 @@ class TestTasks:
 
         assert "did you mean local_choice?" in problem(["local_choise"])
         assert "names no task" in problem([])
-        assert "--limit must be at least 1, not 0" in problem(["local_choice"], limit=0)
+        assert "limit must be at least 1, not 0" in problem(["local_choice"], limit=0)
         assert "is not a folder" in problem(["local_choice"], include_path=tasks.folder / "no")
         (tasks.folder / "local_choice.jsonl").unlink()
-        assert "--tasks local_choice: " in problem(["local_choice"])
+        assert "tasks local_choice: " in problem(["local_choice"])

@@ -154,7 +154,7 @@ def _print_one(evaluation: Evaluation, as_json: bool, console: Console) -> None:
         f"{evaluation.block_size}, {evaluation.estimator}{draws}, seed {evaluation.seed}",
         "NELBO": f"{bound.nelbo:.4f} {error} nats/token",
         "ppl": f"{bound.ppl:,.2f} per token",
-        "bits": f"{evaluation.bits_per_byte:.4f} per byte",
+        "bits": f"{evaluation.coverage.bits(evaluation.bits_per_byte)} per byte",
     }
     if evaluation.word_ppl is not None:
         lines["words"] = f"{evaluation.word_ppl:,.1f} perplexity per word"

@@ -43,7 +43,7 @@ class SampleArguments:
     prompt: tuple[str, ...] = ()
     """Texts to continue."""
     infill: str | None = None
-    """A text with gaps to fill: [MASK*12] for 12 tokens, [MASK] for one."""
+    """A text with gaps to fill: [MASK*12] for 12 tokens, [MASK] for one; \\[MASK] is plain text."""
     infill_file: Path | None = None
     """A file with such a text."""
     sampler: Annotated[str, tyro.conf.arg(help=_SAMPLER_HELP)] = "ancestral"

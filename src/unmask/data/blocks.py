@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unmask.base.files import write_whole
+from unmask.data.coverage import WHOLE, CharacterCount, Coverage, count_of
 from unmask.data.tokenizers import Tokenizer
 from unmask.data.transforms import token_order
 
@@ -34,8 +35,9 @@ class Blocks:
         n_tokens: tokens of the split's documents with their separators, before anything was cut
             off or dropped.
         n_bytes: UTF-8 bytes of the same documents: nats per token * n_tokens / n_bytes / ln 2 is
-            bits per byte, exactly.
+            bits per byte, exactly where the tokens hold all of the text.
         transform: the order that `batch` gives a block's tokens in, by `unmask.data.transforms`.
+        coverage: what of the documents the tokens do not hold.
     """
 
     tokens: NDArray[Any]
@@ -43,6 +45,7 @@ class Blocks:
     n_tokens: int
     n_bytes: int
     transform: str = "none"
+    coverage: Coverage = WHOLE
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -97,14 +100,28 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a packed split holds; ``tokens`` and ``bytes`` as in `Blocks`."""
+    """What a packed split holds; ``tokens`` and ``bytes`` as in `Blocks`.
+
+    Attributes:
+        lost_bytes: of the characters that the tokenizer drops.
+        unknown_tokens: that stand for text which the vocabulary lacks.
+    """
 
     documents: int
     bytes: int
+    lost_bytes: int
     tokens: int
+    unknown_tokens: int
     blocks: int
     block_size: int
     dtype: str
+
+    @property
+    def coverage(self) -> Coverage:
+        """The shares of what is lost."""
+        return Coverage(
+            self.lost_bytes / max(self.bytes, 1), self.unknown_tokens / max(self.tokens, 1)
+        )
 
 
 Packed = Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]
@@ -156,14 +173,17 @@ def write_blocks(
     folder: Path, documents: Iterable[str], tokenizer: Tokenizer, block_size: int, packing: str
 ) -> None:
     """Pack documents into files that `read_blocks` opens; memory does not grow with the corpus."""
-    count = {"documents": 0, "bytes": 0, "tokens": 0, "blocks": 0}
+    count = {"documents": 0, "bytes": 0, "tokens": 0, "unknown_tokens": 0, "blocks": 0}
+    characters = CharacterCount()
 
     def encoded() -> Iterator[NDArray[np.int64]]:
         for some in _groups(documents):
+            characters.add(some)
             for text, tokens in zip(some, tokenizer.encode(some), strict=True):
                 count["documents"] += 1
                 count["bytes"] += len(text.encode())
                 count["tokens"] += len(tokens) + 1
+                count["unknown_tokens"] += count_of(tokenizer.unknown_ids, tokens)
                 yield tokens
 
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
@@ -176,7 +196,8 @@ def write_blocks(
         for file in (tokens_file, lengths):  # on disk before the facts that vouch for them
             file.flush()
             os.fsync(file.fileno())
-    facts = Facts(**count, block_size=block_size, dtype=dtype.name)
+    lost = characters.lost_bytes(tokenizer)
+    facts = Facts(**count, lost_bytes=lost, block_size=block_size, dtype=dtype.name)
     write_whole(folder / _FACTS, json.dumps(asdict(facts)).encode())
 
 
@@ -210,8 +231,14 @@ def read_blocks(folder: Path, facts: Facts) -> Blocks:
     shape = (facts.blocks, facts.block_size)
     if facts.blocks == 0:  # an empty file cannot be mapped
         empty = np.zeros(shape, dtype=facts.dtype)
-        return Blocks(empty, None, facts.tokens, facts.bytes)
+        return Blocks(empty, None, facts.tokens, facts.bytes, coverage=facts.coverage)
     tokens = np.memmap(folder / _TOKENS, dtype=facts.dtype, mode="r", shape=shape)
     lengths = np.fromfile(folder / _LENGTHS, dtype=np.int32)
     full = bool((lengths == facts.block_size).all())
-    return Blocks(tokens, None if full else lengths, facts.tokens, facts.bytes)
+    return Blocks(
+        tokens,
+        None if full else lengths,
+        facts.tokens,
+        facts.bytes,
+        coverage=facts.coverage,
+    )

@@ -25,7 +25,8 @@ class Data:
         train: training blocks.
         valid: validation blocks.
         facts: what was read, fit for JSON: ``source``, ``sha256``, ``tokenizer``, ``transform``,
-            and ``documents``, ``bytes``, ``tokens`` and ``blocks`` of each split.
+            and ``documents``, ``bytes``, ``lost_bytes``, ``tokens``, ``unknown_tokens`` and
+            ``blocks`` of each split.
     """
 
     tokenizer: Tokenizer
@@ -45,7 +46,8 @@ def load_data(
         console: where to show progress; None: nowhere.
 
     Raises:
-        UserError: anything wrong with the corpus, the tokenizer or the block size.
+        UserError: anything wrong with the corpus, the tokenizer or the block size, or the
+            tokenizer loses most of the text.
     """
     cache = cache_folder(cache)
     display = Display(console)
@@ -58,6 +60,8 @@ def load_data(
             packed[name] = _pack(
                 watch, documents, tokenizer, config.block_size, config.packing, cache
             )
+    for name, (blocks, _) in packed.items():
+        _tell_lost(f"the {name} text", blocks, console)
     name, (blocks, found) = min(packed.items(), key=lambda split: split[1][1].tokens)
     if not len(blocks):  # the shorter split, so that what it allows is right for both
         raise UserError(
@@ -96,7 +100,7 @@ def _pack(
     packing: str,
     cache: Path,
 ) -> tuple[Blocks, Facts]:
-    key = digest("blocks", 1, documents.identity, tokenizer.fingerprint, block_size, packing)
+    key = digest("blocks", 2, documents.identity, tokenizer.fingerprint, block_size, packing)
     folder = kept(
         cache,
         f"blocks/{key}",
@@ -124,7 +128,7 @@ def own_validation(config: CorpusConfig, sha256: str) -> Documents:
         raise UserError(
             f"the corpus {config.source} is no longer what the run was trained on (SHA-256 "
             f"{sha256[:12]} then, {now[:12]} now), so its validation split is not either; "
-            "name a text with --corpus.source"
+            "name a text with corpus.source"
         )
     return valid
 
@@ -148,7 +152,17 @@ def pack_text(
 
     Args:
         packing: ``wrap``, ``pad`` or ``cover`` (see `unmask.data.blocks.PACKINGS`).
+
+    Raises:
+        UserError: the tokenizer loses most of the text.
     """
     with Display(console).stage(f"packing {documents.name}") as watch:
         found = _pack(watch, documents, tokenizer, block_size, packing, cache_folder(cache))
+    _tell_lost(documents.name, found[0], console)
     return found[0]
+
+
+def _tell_lost(text: str, blocks: Blocks, console: Console | None) -> None:
+    warning = blocks.coverage.warning(text)
+    if warning is not None and console is not None:
+        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)

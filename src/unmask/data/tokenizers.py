@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +24,7 @@ _SMALLEST_BPE = 256 + 2
 _VALID = "valid: bytes, bpe:N, or the name or folder of a Hugging Face tokenizer"
 _KIND_FILE = "unmask.json"
 _HUB_FILE = "tokenizer.json"
+_SIGNS = (".", "\n", "a", "x")  # of kinds that tokenizers treat differently
 
 
 class Tokenizer(Protocol):
@@ -33,6 +35,7 @@ class Tokenizer(Protocol):
         mask_id: the mask token.
         separator_id: stands after each document.
         never_predicted: ids that never occur in packed text.
+        unknown_ids: ids that stand for text which the vocabulary has no token for.
         fingerprint: SHA-256 (hex); equal fingerprints encode equally.
     """
 
@@ -40,10 +43,24 @@ class Tokenizer(Protocol):
     mask_id: int
     separator_id: int
     never_predicted: tuple[int, ...]
+    unknown_ids: tuple[int, ...]
     fingerprint: str
 
     def encode(self, texts: list[str]) -> list[NDArray[np.int64]]:
         """Token ids of each text; the name of a special token inside a text is just text."""
+
+    def encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Token ids of a whole text, cut where its continuation begins.
+
+        The cut is before the first token that holds a character of the continuation, or that is
+        not among the context's own tokens: a token that spans the join belongs to the continuation.
+        """
+
+    def encode_inside(self, text: str) -> list[int]:
+        """Token ids of a text that stands inside another, right after what is there.
+
+        Some tokenizers put a space before every text; here they do not, where they allow it.
+        """
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids; a mask is shown as ░ and a separator as a line with ¶."""
@@ -59,11 +76,20 @@ class ByteTokenizer:
     separator_id = 256
     mask_id = 257
     never_predicted: tuple[int, ...] = (257,)
+    unknown_ids: tuple[int, ...] = ()
     fingerprint = digest("bytes", 1)
 
     def encode(self, texts: list[str]) -> list[NDArray[np.int64]]:
         """Bytes of each text."""
         return [np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64) for text in texts]
+
+    def encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Bytes of both: none spans the join."""
+        return list(context.encode()), list(continuation.encode())
+
+    def encode_inside(self, text: str) -> list[int]:
+        """Bytes, which are the same everywhere."""
+        return list(text.encode())
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text; bytes that are no UTF-8 become U+FFFD."""
@@ -86,37 +112,42 @@ class HubTokenizer:
 
     def __init__(self, fast: Any) -> None:
         self.had_mask = fast.mask_token is not None
+        separator = fast.eos_token or fast.sep_token or fast.bos_token
+        self._fast = fast
+        self._backend = fast.backend_tokenizer
+        if not self.had_mask or separator is None:
+            _fill_holes(self._backend)
         if not self.had_mask:
             fast.add_special_tokens({"mask_token": _MASK})
-        separator = fast.eos_token or fast.sep_token or fast.bos_token
         if separator is None:
             fast.add_special_tokens({"eos_token": _SEPARATOR})
             separator = _SEPARATOR
-        self._fast = fast
-        self._backend = fast.backend_tokenizer
         self._backend.no_padding()
         self._backend.no_truncation()
         self._backend.encode_special_tokens = True  # "<|mask|>" in a text is not the mask
         self.mask_id: int = fast.mask_token_id
         self.frame: tuple[int | None, int | None] = (fast.cls_token_id, fast.sep_token_id)
         self.separator_id: int = fast.convert_tokens_to_ids(separator)
-        self.vocab_size = max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
+        vocabulary: dict[str, int] = self._backend.get_vocab(with_added_tokens=True)
+        self.vocab_size = max(vocabulary.values()) + 1
         added = {i: token for i, token in fast.added_tokens_decoder.items() if token.special}
         unknown = {fast.unk_token, getattr(self._backend.model, "unk_token", None)}
-        unknown_ids = {fast.get_vocab().get(name) for name in unknown}  # these do stand for text
-        occurring = {self.separator_id, *unknown_ids} - {self.mask_id}
+        self.unknown_ids = tuple(sorted(vocabulary[n] for n in unknown if n in vocabulary))
+        occurring = {self.separator_id, *self.unknown_ids}  # unknown tokens do stand for text
         reserved = {*fast.all_special_ids, *added, self.mask_id} - occurring
+        _check_special(self, vocabulary, reserved | {self.separator_id})
         self.never_predicted = tuple(sorted(reserved))
         special = [self.mask_id, self.separator_id, *self.never_predicted]
         text = self._backend.to_str() + json.dumps(special)
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
         self._reserved = np.zeros(self.vocab_size, dtype=bool)
-        self._reserved[list({*reserved, self.separator_id} - unknown_ids)] = True
+        self._reserved[[*reserved, self.separator_id]] = True
         names = [fast.convert_ids_to_tokens(i) for i in {*reserved, self.separator_id}]
         # its first letter, where the rest follows: cut there, and the name is no longer one word
         self._names = re.compile(
             "|".join(f"{re.escape(n[0])}(?={re.escape(n[1:])})" for n in names if len(n) > 1)
         )
+        self._word = self._find_word(vocabulary)
 
     def encode(self, texts: list[str]) -> list[NDArray[np.int64]]:
         """Token ids without any special tokens, by all cores."""
@@ -126,8 +157,37 @@ class HubTokenizer:
                 encoded[i] = self._encode_names(texts[i])
         return encoded
 
+    def encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Encode both together and cut them apart, by where each token of the whole text ends."""
+        alone, ids = (found.tolist() for found in self.encode([context, context + continuation]))
+        agree = [a == b for a, b in zip(alone, ids, strict=False)]
+        first = [*agree, False].index(False) if context else 0
+        whole = self._backend.encode(context + continuation, add_special_tokens=False)
+        if whole.ids == ids:  # an unknown token can be the same and yet hide more
+            while first and whole.offsets[first - 1][1] > len(context):
+                first -= 1
+        return ids[:first], ids[first:]
+
+    def encode_inside(self, text: str) -> list[int]:
+        """Encode after a sign that the text does not merge with, if it does not do alone."""
+        plain: list[int] = self.encode([text])[0].tolist()
+        if _margin(self._decode_inside(plain)) == _margin(text):
+            return plain
+        for sign in _SIGNS:
+            before, both = (found.tolist() for found in self.encode([sign, sign + text]))
+            ids: list[int] = both[len(before) :]
+            apart = both[: len(before)] == before and not {*before} & {*self.unknown_ids}
+            if apart and ids and _margin(self._decode_inside(ids)) == _margin(text):
+                return ids
+        return plain
+
     def _encode(self, texts: list[str]) -> list[NDArray[np.int64]]:
-        encoded = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        try:
+            encoded = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        except Exception as error:  # the library has no kind of its own
+            raise UserError(
+                f"corpus.tokenizer: it cannot encode a text ({error}); choose another ({_VALID})"
+            ) from error
         return [np.array(e.ids, dtype=np.int64) for e in encoded]
 
     def _encode_names(self, text: str) -> NDArray[np.int64]:
@@ -144,17 +204,33 @@ class HubTokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text; the stretches between masks and separators are decoded each on its own."""
+        """Text, in which only what comes first or after a separator is decoded as a beginning."""
         shown = {self.separator_id: SEPARATOR_SHOWN, self.mask_id: MASK_SHOWN}
-        text, stretch = "", list[int]()
+        text, stretch, inside = "", list[int](), False
         for i in [*ids, None]:
             if i is not None and i not in shown:
                 stretch.append(i)
                 continue
-            text += self._backend.decode(stretch, skip_special_tokens=False) if stretch else ""
+            text += self._decode_inside(stretch) if inside else self._decode(stretch)
             text += shown[i] if i is not None else ""
-            stretch = []
+            stretch, inside = [], i == self.mask_id
         return text
+
+    def _decode(self, ids: list[int]) -> str:
+        text: str = self._backend.decode(ids, skip_special_tokens=False) if ids else ""
+        return text
+
+    def _decode_inside(self, ids: list[int]) -> str:
+        """Text of ids with other text before them: many decoders drop a beginning's first space."""
+        return self._decode([*self._word, *ids])[len(self._decode(self._word)) :]
+
+    def _find_word(self, vocabulary: dict[str, int]) -> list[int]:
+        """A token that is a plain word by itself (a byte token can change what follows)."""
+        for name, i in sorted(vocabulary.items(), key=lambda entry: entry[1]):
+            text = "" if name.startswith("<") else self._decode([i])
+            if text.isascii() and text.isalpha():
+                return [i]
+        return []
 
     def save(self, folder: Path) -> None:
         """Write it as `transformers` does."""
@@ -162,6 +238,51 @@ class HubTokenizer:
         self._fast.save_pretrained(str(folder))
         note = {"kind": "hub", "sha256": sha256_of(folder / _HUB_FILE)}
         write_whole(folder / _KIND_FILE, json.dumps(note).encode())
+
+
+def text_after(tokenizer: Tokenizer, before: list[int], ids: list[int]) -> str:
+    """What ids add to the text of those before them, its first space included."""
+    head, whole = tokenizer.decode(before), tokenizer.decode([*before, *ids])
+    return whole[len(head) :] if whole.startswith(head) else tokenizer.decode(ids)
+
+
+def _fill_holes(backend: Any) -> None:
+    """Name the ids that a vocabulary leaves out: else an added token is given a word's id."""
+    description = json.loads(backend.to_str())
+    vocabulary = description["model"].get("vocab")
+    if not isinstance(vocabulary, dict) or not vocabulary:  # a list has no holes
+        return
+    taken = backend.get_vocab(with_added_tokens=True).values()
+    holes = set(range(max(taken))) - {*taken}
+    if holes:
+        vocabulary |= {f"<|hole {i}|>": i for i in holes}
+        backend.model = type(backend).from_str(json.dumps(description)).model
+
+
+def _check_special(tokenizer: HubTokenizer, vocabulary: dict[str, int], special: set[int]) -> None:
+    """Raise a `UserError` if the ids of special tokens have a second meaning."""
+    named = defaultdict[int, list[str]](list)
+    for name, i in vocabulary.items():
+        named[i].append(name)
+    mask, other = tokenizer.mask_id, None
+    if mask == tokenizer.separator_id:
+        other = "also the one that ends a document"
+    elif mask in tokenizer.unknown_ids:
+        other = "also the one for unknown text"
+    if other is not None:
+        raise UserError(
+            f"corpus.tokenizer: its mask token {named[mask][0]!r} is {other}; the mask must be a "
+            f"token of its own ({_VALID})"
+        )
+    for i in sorted(special):
+        if len(named[i]) > 1:
+            names = " and ".join(map(repr, sorted(named[i])))
+            raise UserError(f"corpus.tokenizer: its tokens {names} share the id {i} ({_VALID})")
+
+
+def _margin(text: str) -> str:
+    """The space that a text begins with."""
+    return text[: len(text) - len(text.lstrip())]
 
 
 def load_tokenizer(spec: str, train: Iterable[str], identity: str, cache: Path) -> Tokenizer:

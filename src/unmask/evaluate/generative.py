@@ -134,10 +134,10 @@ def reference_quality(
     block_size = run.config.corpus.block_size
     length = block_size if length is None else length
     if num < 2:
-        raise UserError(f"--num must be at least 2 to have a standard error, not {num}")
+        raise UserError(f"num must be at least 2 to have a standard error, not {num}")
     if not 2 <= length <= block_size:
         raise UserError(
-            f"--length must be between 2 and {block_size} (the run's block size), not {length}"
+            f"length must be between 2 and {block_size} (the run's block size), not {length}"
         )
     return _judged(run, judge, _validation_texts(run, num, length), on_batch)[0]
 
@@ -167,7 +167,7 @@ def frontier(
     """
     if not temperatures or not all(t > 0 for t in temperatures):
         listed = ", ".join(map(str, temperatures)) or "none"
-        raise UserError(f"--temperatures must be numbers above 0, not {listed}")
+        raise UserError(f"temperatures must be numbers above 0, not {listed}")
     reference = reference_quality(run, judge=judge, num=num, length=length, on_batch=on_batch)
     return [
         generative_quality(

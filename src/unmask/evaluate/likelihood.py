@@ -18,6 +18,7 @@ from rich.progress import (
 
 from unmask.base.errors import UserError
 from unmask.data import Blocks
+from unmask.data.coverage import Coverage
 from unmask.data.detokenize import choose_detokenizer, detokenized
 from unmask.data.documents import Documents
 from unmask.data.load import own_validation, pack_text, whole_text
@@ -66,7 +67,8 @@ class Evaluation:
     """A text's likelihood under a model, and what it is a function of.
 
     Attributes:
-        bits_per_byte: of the text as the model saw it.
+        bits_per_byte: of the text as the model saw it; a lower limit where ``coverage`` is notable.
+        coverage: what of the text the tokens do not hold.
         word_ppl: perplexity per word, words being what stands between spaces in the text as
             published; None for a run's own validation split.
         detokenize: the detokeniser that was applied, or ``none``.
@@ -83,12 +85,15 @@ class Evaluation:
     bound: Bound
     bits_per_byte: float
     word_ppl: float | None
+    coverage: Coverage
 
     def record(self) -> dict[str, Any]:
         """The result as JSON takes it."""
         return {
             **self.bound.record(),
             "bits_per_byte": self.bits_per_byte if math.isfinite(self.bits_per_byte) else None,
+            "lost_share": self.coverage.lost,
+            "unknown_share": self.coverage.unknown,
             "word_ppl": self.word_ppl,
             "tokens": self.bound.tokens,
             "blocks": len(self.bound.block_nats),
@@ -110,7 +115,7 @@ def evaluate_run(
 
     Args:
         run: its model stays on the device where it is.
-        source: a corpus, as ``--corpus.source`` takes it; None: the run's own validation split.
+        source: a corpus, as ``corpus.source`` takes it; None: the run's own validation split.
         budget: the most tokens that go through the network.
         options: other fields of `LikelihoodOptions`.
 
@@ -139,7 +144,7 @@ def evaluate_subject(
     """
     if source is None and options.detokenize not in ("auto", "none"):
         raise UserError(
-            f"--detokenize {options.detokenize} is for another corpus; a run's own validation "
+            f"detokenize {options.detokenize} is for another corpus; a run's own validation "
             "split is read as in training"
         )
     options = check_options(subject, options)
@@ -185,6 +190,7 @@ def evaluate_subject(
         bound=bound,
         bits_per_byte=bound.bits_per_byte(blocks.n_tokens, blocks.n_bytes),
         word_ppl=None if source is None else _word_ppl(bound, blocks, documents),
+        coverage=blocks.coverage,
     )
 
 
@@ -194,14 +200,14 @@ def check_options(subject: Subject, options: LikelihoodOptions) -> LikelihoodOpt
     Raises:
         UserError: an option is out of range, unknown, or does not go with the others.
     """
-    for name, value in (("draws", options.draws), ("batch-size", options.batch_size)):
+    for name, value in (("draws", options.draws), ("batch_size", options.batch_size)):
         if value < 1:
-            raise UserError(f"--{name} must be at least 1, not {value}")
+            raise UserError(f"{name} must be at least 1, not {value}")
     size = subject.block_size if options.block_size is None else options.block_size
     largest = subject.largest
     if size < 2 or (largest is not None and size > largest):
         limit = "at least 2" if largest is None else f"between 2 and {largest}"
-        raise UserError(f"--corpus.block-size must be {limit}, not {size}")
+        raise UserError(f"block_size must be {limit}, not {size}")
     estimator = find_estimator(options.estimator)
     if not subject.denoiser.causal:  # on one token, which tells whether the draws suit it
         estimator(torch.ones(1, dtype=torch.int64), torch.zeros(1, options.draws).double())
@@ -209,7 +215,7 @@ def check_options(subject: Subject, options: LikelihoodOptions) -> LikelihoodOpt
     draws = _draws(subject, options)
     if options.budget is not None and options.budget < 2 * draws * size:
         raise UserError(
-            f"--budget {options.budget} is too small: two blocks of {size} tokens with {draws} "
+            f"budget {options.budget} is too small: two blocks of {size} tokens with {draws} "
             f"draw(s) each, the least that has a standard error, take {2 * draws * size}"
         )
     return replace(options, block_size=size, packing=options.packing or subject.packing)
@@ -229,7 +235,7 @@ def _documents(
             options.detokenize, source
         )
     if subject.corpus is None:
-        raise UserError(f"{subject.name} has no corpus of its own: give --corpus.source or --suite")
+        raise UserError(f"{subject.name} has no corpus of its own: give corpus.source or a suite")
     return own_validation(*subject.corpus), "none"
 
 

@@ -46,12 +46,12 @@ def run_tasks(
     try:
         import lm_eval  # noqa: PLC0415
     except ImportError as error:
-        raise UserError(f"--tasks needs lm-eval ({error}): pip install 'unmask[eval]'") from error
+        raise UserError(f"tasks need lm-eval ({error}): pip install 'unmask[eval]'") from error
     from unmask.evaluate.lm_eval_model import UnmaskLM  # noqa: PLC0415
 
-    for name, value in (("limit", limit), ("draws", draws), ("batch-size", batch_size)):
+    for name, value in (("limit", limit), ("draws", draws), ("batch_size", batch_size)):
         if value is not None and value < 1:
-            raise UserError(f"--{name} must be at least 1, not {value}")
+            raise UserError(f"{name} must be at least 1, not {value}")
     manager = _task_manager(tasks, include_path)
     model = UnmaskLM(run, draws=draws, seed=seed, batch_size=batch_size)
     try:
@@ -66,7 +66,7 @@ def run_tasks(
         )
     except OSError as error:  # a data set that is not to be had; the hub's errors are of this kind
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"--tasks {','.join(tasks)}: {reason}") from error
+        raise UserError(f"tasks {','.join(tasks)}: {reason}") from error
     return {
         "tasks": {name: _metrics(values) for name, values in found["results"].items()},
         "examples": {name: n["effective"] for name, n in found["n-samples"].items()},
@@ -97,10 +97,10 @@ def _task_manager(tasks: Sequence[str], include_path: Path | None) -> Any:
     from lm_eval.tasks import TaskManager  # noqa: PLC0415
 
     if not tasks:
-        raise UserError("--tasks names no task")
+        raise UserError("tasks names no task; valid: one or more of lm-eval's or of include_path")
     if include_path is not None:
         if not include_path.is_dir():
-            raise UserError(f"--include-path {include_path} is not a folder of task YAML files")
+            raise UserError(f"include_path {include_path} is not a folder of task YAML files")
         own = TaskManager(include_path=str(include_path), include_defaults=False)
         if set(tasks) <= set(own.all_tasks):
             return own
@@ -111,7 +111,7 @@ def _task_manager(tasks: Sequence[str], include_path: Path | None) -> Any:
             hint = f"did you mean {' or '.join(close)}? " if close else ""
             raise UserError(
                 f"unknown task {name!r}; {hint}`lm-eval ls tasks` lists the library's, and "
-                "--include-path names a folder with your own"
+                "include_path names a folder with your own"
             )
     return manager
 

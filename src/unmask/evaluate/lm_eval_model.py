@@ -11,9 +11,10 @@ from unmask.base.errors import UserError
 from unmask.data.tokenizers import SEPARATOR_SHOWN
 from unmask.evaluate.conditional import Pair, conditional_nll, greedy_matches
 from unmask.run import Run, open_run
-from unmask.sample import SamplerOptions, complete
+from unmask.sample import SamplerOptions, complete_tokens
 
 _NEW_TOKENS = 256  # where a task does not say; lm-eval's own default
+_BROKEN, _LONGEST_LETTER = "\ufffd", 4  # how the rest of a letter of several bytes is shown
 _GENERATION = {"until", "max_gen_toks", "do_sample", "temperature"}
 
 
@@ -41,8 +42,14 @@ class UnmaskLM(LM):  # type: ignore[misc]
         self._block_size = self._run.config.corpus.block_size
 
     def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
-        """Log-likelihood (nats) of each continuation, and whether greedy decoding gives it."""
-        return self._score([self._pair(*request.args) for request in requests])
+        """Log-likelihood (nats) of each continuation, and whether greedy decoding gives it.
+
+        Every character of a continuation is scored: see `_pair`.
+
+        Raises:
+            UserError: nothing of a continuation can be scored.
+        """
+        return self._score([self._pair(request) for request in requests])
 
     def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
         """Log-likelihood (nats) of each whole text, in stretches where it is longer than a block.
@@ -50,6 +57,9 @@ class UnmaskLM(LM):  # type: ignore[misc]
         Stretches after the first are half a block, with the half block before each as context.
         """
         pairs = [(self._start(), self._encode(request.args[0])) for request in requests]
+        for request, (_, ids) in zip(requests, pairs, strict=True):
+            if request.args[0] and not ids:
+                raise _nothing_to_score(request, request.args[0])
         return [nats for nats, _ in self._score(pairs, greedy=False)]
 
     def generate_until(self, requests: list[Any]) -> list[str]:
@@ -72,8 +82,8 @@ class UnmaskLM(LM):  # type: ignore[misc]
                 )
             new = max(1, min(options["max_gen_toks"], self._block_size // 2))
             temperature = options.get("temperature", 1.0) if options["do_sample"] else 0.0
-            prompt = self._fitting(context, self._block_size - new)
-            (text,) = complete(
+            prompt = self._last_tokens(context, self._block_size - new)
+            (text,) = complete_tokens(
                 self._run,
                 [prompt],
                 new_tokens=new,
@@ -110,15 +120,23 @@ class UnmaskLM(LM):  # type: ignore[misc]
             results[i] = results[i][0] - loss, results[i][1] and match
         return results
 
-    def _pair(self, context: str, continuation: str) -> Pair:
+    def _pair(self, request: Any) -> Pair:
         """Encode both together, so that the tokens are those of the whole text.
 
-        Spaces at a context's end belong to the continuation's first token. The context is taken
-        for the beginning of a document.
+        Spaces at a context's end belong to the continuation. A token that holds the context's last
+        letters and the continuation's first is scored with the continuation, which so costs those
+        letters as well: lm-eval's own models cut by the number of the context's tokens, and score
+        no letter of a continuation that merges with its context. The context is taken for the
+        beginning of a document.
         """
+        context, continuation = request.args
         stripped = context.rstrip(" ")
-        whole, first = self._encode(context + continuation), len(self._encode(stripped))
-        return self._start() + whole[:first], whole[first:]
+        left, right = self._run.tokenizer.encode_pair(
+            stripped, context[len(stripped) :] + continuation
+        )
+        if not continuation or not right:
+            raise _nothing_to_score(request, continuation)
+        return self._start() + left, right
 
     def _start(self) -> list[int]:
         """What stands before a document: a separator, but in blocks that hold one document."""
@@ -129,10 +147,23 @@ class UnmaskLM(LM):  # type: ignore[misc]
         ids: list[int] = self._run.tokenizer.encode([text])[0].tolist()
         return ids
 
-    def _fitting(self, context: str, longest: int) -> str:
-        """The end of a context that has at most ``longest`` tokens."""
+    def _last_tokens(self, context: str, longest: int) -> list[int]:
+        """The last of a context's tokens, beginning with a whole letter if they can."""
         ids = self._encode(context)
-        return context if len(ids) <= longest else self._run.tokenizer.decode(ids[-longest:])
+        if len(ids) <= longest:
+            return ids
+        ids = ids[-longest:]
+        for start in range(min(_LONGEST_LETTER, len(ids))):
+            if not self._run.tokenizer.decode(ids[start:]).startswith(_BROKEN):
+                return ids[start:]
+        return ids
+
+
+def _nothing_to_score(request: Any, text: str) -> UserError:
+    task, number = getattr(request, "task_name", None), getattr(request, "doc_id", None)
+    where = "" if task is None else f"task {task}, example {number}: "
+    why = "is empty" if not text else "has no token in the run's vocabulary"
+    return UserError(f"{where}the text to be scored, {text[:40]!r}, {why}")
 
 
 def fitting_pieces(context: list[int], continuation: list[int], longest: int) -> list[Pair]:

@@ -76,7 +76,7 @@ def open_subject(
             "(it holds no config.json)"
         )
     if checkpoint != "last":
-        raise UserError(f"--checkpoint {checkpoint} is for runs, and {name} is none")
+        raise UserError(f"checkpoint {checkpoint} is for runs, and {name} is none")
     try:
         return _masked_lm(name, device)
     except UserError as error:

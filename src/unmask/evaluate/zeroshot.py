@@ -52,7 +52,7 @@ def suite_sources(suite: str) -> list[str]:
     if suite == "zeroshot":
         return list(ZEROSHOT)
     if not Path(suite).is_dir():
-        raise UserError(f"--suite {suite!r} is no folder; valid: zeroshot, or a folder of texts")
+        raise UserError(f"suite {suite!r} is no folder; valid: zeroshot, or a folder of texts")
     return [str(path) for path in list_files(Path(suite))]
 
 
@@ -89,7 +89,7 @@ def corpora_table(rows: Sequence[Row]) -> Table:
             name,
             f"{row.bound.nelbo:.4f} ± {row.bound.stderr:.4f}",
             f"{row.bound.ppl:,.2f}",
-            f"{row.bits_per_byte:.4f}",
+            row.coverage.bits(row.bits_per_byte),
             word,
             "" if row.detokenize == "none" else row.detokenize,
         )

@@ -101,7 +101,7 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
                 f"last good checkpoint: {last_whole(checkpoints) or 'none yet'}"
             )
         bits = bound.bits_per_byte(data.valid.n_tokens, data.valid.n_bytes)
-        bar.evaluated(progress.step, bound, bits)
+        bar.evaluated(progress.step, bound, data.valid.coverage.bits(bits))
         record("eval", bound.record() | {"bits_per_byte": bits})
         blocks.write({"step": progress.step, **bound.block_record()})
         return replace(progress, nelbo=bound.nelbo)

@@ -58,11 +58,11 @@ class TrainingBar:
         """Show the latest training loss and speed."""
         self._bar.update(self._task, loss=f"{loss:.3f}", speed=f"{tokens_per_second:,.0f} tokens/s")
 
-    def evaluated(self, step: int, bound: Bound, bits_per_byte: float) -> None:
+    def evaluated(self, step: int, bound: Bound, bits_per_byte: str) -> None:
         """Print an evaluation, a line that stays."""
         self._bar.update(self._task, nelbo=f"{bound.nelbo:.3f}")
         self._console.print(
             f"step {step:>7,}  NELBO {bound.nelbo:.4f} ± {bound.stderr:.4f} nats/token"
-            f"  ppl {bound.ppl:,.2f}  {bits_per_byte:.4f} bits/byte",
+            f"  ppl {bound.ppl:,.2f}  {bits_per_byte} bits/byte",
             highlight=False,
         )
