@@ -30,11 +30,11 @@ def check_writable(folder: Path, field: str) -> None:
     Raises:
         UserError: it cannot; ``field`` is where the folder was given.
     """
+    there = folder
     try:
-        there = folder
-        while not os.path.lexists(there) and there != there.parent:
+        while not _exists(there):
             there = there.parent
-        there.stat()  # a dangling link, or a name that the file system does not take
+        there.stat()  # fails for a dangling link
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{field} {shown(str(folder))} cannot be a folder: {reason}") from None
@@ -43,6 +43,15 @@ def check_writable(folder: Path, field: str) -> None:
         raise UserError(f"{field} {folder} cannot be a folder{whose} is a file")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"{field} {folder} cannot be written: no permission to write in {there}")
+
+
+def _exists(path: Path) -> bool:
+    """Whether something bears a name; a name that nothing can bear raises."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def parse_json(text: str, where: str) -> Any:
