@@ -19,6 +19,7 @@ from rich.console import Console
 
 from unmask.base.errors import UserError
 from unmask.base.files import check_writable, locked, parse_json, read_utf8, write_whole
+from unmask.base.memory import check_memory
 from unmask.config import Config, differences, load_config, save_config, with_options
 from unmask.data import Data, Tokenizer, load_data, saved_tokenizer
 from unmask.data.information import mutual_information, read_text
@@ -201,19 +202,17 @@ def _check_compiler() -> None:
 
 def _check_memory(config: Config) -> None:
     """Refuse what the weights alone, or the token ids of a step alone, have no room for."""
-    model, batch = config.model, config.train.batch_size
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    needs = {
-        f"model.layers {model.layers} of model.width {model.width} are {model.block_parameters:,} "
-        "weights of 4 bytes": 4 * model.block_parameters,
-        f"train.batch_size {batch} x corpus.block_size {config.corpus.block_size} are "
-        f"{batch * config.corpus.block_size:,} token ids of 8 bytes": 8
-        * batch
-        * config.corpus.block_size,
-    }
-    for what, size in needs.items():
-        if size > memory:
-            raise UserError(f"{what}; this machine has {memory / 1e9:.0f} GB of memory")
+    model, batch, length = config.model, config.train.batch_size, config.corpus.block_size
+    weights, ids = model.block_parameters, batch * length
+    check_memory(
+        f"model.layers {model.layers} of model.width {model.width} are {weights:,} weights "
+        "of 4 bytes",
+        4 * weights,
+    )
+    check_memory(
+        f"train.batch_size {batch} x corpus.block_size {length} are {ids:,} token ids of 8 bytes",
+        8 * ids,
+    )
 
 
 def _check_batch(config: Config) -> None:
