@@ -62,7 +62,8 @@ def train_run(config: Config, folder: Path, *, resume: bool, console: Console) -
     recipe = parse_recipe(config.recipe)
     model = build_model(config, data.tokenizer)
     if checkpoint is not None:
-        checkpoint.load_into(model, "model")
+        for name in ("model", "ema") if config.train.ema else ("model",):
+            checkpoint.load_into(model, name)
         _check_tokenizer(data.tokenizer, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, wait=False) as free:

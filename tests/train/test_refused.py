@@ -154,6 +154,12 @@ DAMAGE = {
         change(LAST, files={"model.safetensors": "", "../../config.yaml": ""}),
         "checkpoint.json is missing or unreadable",
     ),
+    "averages that never were": (
+        lambda run: (run / "config.yaml").write_text(
+            (run / "config.yaml").read_text().replace("ema: 0.0", "ema: 0.5")
+        ),
+        "holds no ema.safetensors",
+    ),
     "wide network": (
         lambda run: (run / "config.yaml").write_text(
             (run / "config.yaml").read_text().replace("width: 8", "width: 16")
@@ -168,8 +174,8 @@ def test_a_damaged_run_is_left_as_it_is(run: Path, name: str) -> None:
     config = with_options(load_config(run / "config.yaml"), {"train.steps": 6})
     harm, said = DAMAGE[name]
     harm(run)
-    if name == "wide network":
-        config = with_options(config, {"model.width": 16})
+    if name in ("wide network", "averages that never were"):
+        config = with_options(load_config(run / "config.yaml"), {"train.steps": 6})
     with refused(run, said):
         train_run(config, run, resume=True, console=QUIET)
 

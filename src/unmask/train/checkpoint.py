@@ -53,7 +53,13 @@ class Checkpoint:
     digests: dict[str, str]
 
     def tensors(self, name: str) -> dict[str, torch.Tensor]:
-        """The tensors of one of its files (``model``, ``ema``, ``optimizer``), on the CPU."""
+        """The tensors of one of its files (``model``, ``ema``, ``optimizer``), on the CPU.
+
+        Raises:
+            UserError: it holds no such file.
+        """
+        if not self.has(name):
+            raise UserError(f"the checkpoint {self.folder} holds no {name}.safetensors")
         return load_file(self.folder / f"{name}.safetensors")
 
     def load_into(self, module: nn.Module, name: str) -> None:
