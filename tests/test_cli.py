@@ -160,7 +160,7 @@ def test_an_existing_folder_needs_resume(unmask: Call, small: list[str], tmp_pat
     run = tmp_path / "a"
     assert unmask("train", "--run", run, *small, "--train.steps", 2)[0] == 0
     status, text = unmask("train", "--run", run, *small, "--train.steps", 2)
-    assert status == 2 and "--resume" in text
+    assert status == 2 and "exists already: resume it" in text
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.tex").write_text("mine")

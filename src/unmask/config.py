@@ -5,12 +5,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, field_validator
 
-from unmask.base.errors import UserError, unknown
-from unmask.base.files import write_whole
+from unmask.base.errors import UserError, shown, unknown
+from unmask.base.files import read_utf8, write_whole
+from unmask.base.numbers import LARGEST_SEED
 from unmask.base.section import Section
+from unmask.base.strict_yaml import read_yaml, write_yaml
 from unmask.data import CorpusConfig
 from unmask.model import ModelConfig
 from unmask.recipe import is_auto, parse_recipe, with_bell
@@ -21,7 +22,12 @@ from unmask.train.validation import ValidationConfig
 class Config(Section):
     """Everything that decides a run's result, apart from the machine."""
 
-    seed: int = Field(0, ge=0, description="of the initial weights, data order, rates and masks")
+    seed: int = Field(
+        0,
+        ge=0,
+        le=LARGEST_SEED,
+        description="of the initial weights, data order, rates and masks",
+    )
     recipe: str = Field(
         "fast",
         description="NAME[:key=value,...], e.g. bell:mean=0.4,std=0.15; bell:auto: the bell that "
@@ -86,7 +92,7 @@ def _presets() -> dict[str, dict[str, Any]]:
     folder = resources.files("unmask") / "presets"
     files = [f for f in folder.iterdir() if f.name.endswith(".yaml")]
     return {
-        f.name.removesuffix(".yaml"): yaml.safe_load(f.read_text(encoding="utf-8")) for f in files
+        f.name.removesuffix(".yaml"): read_yaml(f.read_text(encoding="utf-8"))[0] for f in files
     }
 
 
@@ -95,46 +101,64 @@ def load_config(path: Path, base: Config | None = None) -> Config:
 
     Raises:
         UserError: the file is missing, not YAML, or holds unknown keys or bad values; all of
-            them are named.
+            them are named, with their lines.
     """
+    text = read_utf8(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        line = " ".join(str(error).split())
-        raise UserError(f"the configuration {path} is not YAML: {line}") from None
+        values, lines = read_yaml(text)
+    except UserError as error:
+        raise UserError(f"the configuration {path}: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"the configuration {path} must hold keys and values, such as 'seed: 0'")
     try:
         return Config(**_merge((base or Config()).model_dump(mode="json"), values))
     except UserError as error:
-        raise UserError(f"the configuration {path}: {error}") from None
+        problems = [_with_line(text, lines) for text in error.problems]
+        raise UserError(f"the configuration {path}: {'; '.join(problems)}") from None
 
 
 def save_config(config: Config, path: Path) -> None:
     """Write a configuration so that `load_config` gives it back."""
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=200)
-    write_whole(path, text.encode())
+    write_whole(path, write_yaml(config.model_dump(mode="json")).encode())
 
 
 def with_options(config: Config, options: dict[str, Any]) -> Config:
     """A configuration with some fields replaced, by dotted names as on the command line.
 
     Args:
-        options: ``{"train.batch-size": "16"}``; text is read as YAML reads it.
+        options: ``{"train.batch-size": "16"}``; text is read as in a YAML file.
 
     Raises:
         UserError: an unknown name or a bad value.
     """
-    changes: dict[str, Any] = {}
+    values = config.model_dump(mode="json")
     for name, value in options.items():
-        *sections, key = name.replace("-", "_").split(".")
-        inner = changes
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        inner[key] = yaml.safe_load(value) if sections else value
-    return Config(**_merge(config.model_dump(mode="json"), changes))
+        place = name.replace("-", "_").split(".")
+        change = _from_text(value, place) if isinstance(value, str) else value
+        for key in reversed(place):
+            change = {key: change}
+        values = _merge(values, change)
+    return Config(**values)
+
+
+def _from_text(text: str, place: list[str]) -> Any:
+    """What an option's text means: itself where the field is text, else what YAML says."""
+    kind: Any = Config
+    for name in place:
+        field = getattr(kind, "model_fields", {}).get(name)
+        kind = None if field is None else field.annotation
+    if kind in (None, str, str | None):
+        return text
+    try:
+        return read_yaml(text)[0]
+    except UserError as error:
+        raise UserError(f"{'.'.join(place)}: {shown(text)} is no value: {error}") from None
+
+
+def _with_line(problem: str, lines: dict[str, int]) -> str:
+    """A sentence about a field, with the line of the file that the field stands on."""
+    place = problem.removeprefix("unknown key '").partition(" ")[0].rstrip(":'")
+    return f"line {lines[place]}: {problem}" if place in lines else problem
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:

@@ -8,6 +8,8 @@ RUN/checkpoints/    the weights
 """
 
 import json
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from typing import Any
 from rich.console import Console
 
 from unmask.base.errors import UserError
-from unmask.base.files import locked, write_whole
+from unmask.base.files import check_writable, locked, parse_json, read_utf8, write_whole
+from unmask.base.memory import check_memory
 from unmask.config import Config, differences, load_config, save_config, with_options
 from unmask.data import Data, Tokenizer, load_data, saved_tokenizer
 from unmask.data.information import mutual_information, read_text
@@ -23,8 +26,9 @@ from unmask.model import Transformer, parameter_count
 from unmask.recipe import is_auto, parse_recipe, with_bell
 from unmask.recipe.auto import recommended_bell
 from unmask.train import Checkpoint, Outcome, find_checkpoint, train
+from unmask.train.checkpoint import checkpoint_steps
 from unmask.train.device import choose_device
-from unmask.train.metrics import check_sinks
+from unmask.train.metrics import BLOCKS, METRICS, check_sinks, read_records
 
 CONTINUABLE = {"train.steps", "train.device", "train.keep", "train.save_every", "train.log_to"}
 """What may differ when a run is resumed; anything else would make it another run."""
@@ -33,29 +37,38 @@ CONTINUABLE = {"train.steps", "train.device", "train.keep", "train.save_every", 
 def train_run(config: Config, folder: Path, *, resume: bool, console: Console) -> Outcome:
     """Train what a configuration says in a run folder.
 
+    Nothing is written before everything is checked: a refused request changes no file of a run.
+
     Args:
-        resume: continue a run that is there; without one, start it.
+        resume: continue the run that is there; otherwise the folder must be new or empty.
 
     Raises:
         UserError: before any work, for whatever is wrong with the request.
         TrainingFailed: the loss or a gradient is no longer finite.
     """
     _check_folder(config, folder, resume)
-    choose_device(config.train.device)
+    device = choose_device(config.train.device)
+    if config.train.compile and device.type == "cpu":
+        _check_compiler()
     check_sinks(config.train.log_to)
     _check_batch(config)
-    find_checkpoint(folder / "checkpoints")  # a damaged one is told before the corpus is read
+    _check_memory(config)
+    checkpoint = _check_records(folder)  # before the corpus is read
     data = load_data(config.corpus, console=console)
     _check_corpus(data.facts, folder / "corpus.json")
     if is_auto(config.recipe):
         config = settle_recipe(config, data, console)
-        _check_folder(config, folder, resume)
     recipe = parse_recipe(config.recipe)
     model = build_model(config, data.tokenizer)
+    if checkpoint is not None:
+        for name in ("model", "ema") if config.train.ema else ("model",):
+            checkpoint.load_into(model, name)
+        _check_tokenizer(data.tokenizer, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, wait=False) as free:
         if not free:
-            raise UserError(f"--run {folder}: another process is training there")
+            raise UserError(f"run {folder}: another process is training there")
+        _check_folder(config, folder, resume)  # by now another may have, and a recipe is settled
         save_config(config, folder / "config.yaml")
         write_whole(folder / "corpus.json", json.dumps(data.facts, indent=2).encode())
         data.tokenizer.save(folder / "tokenizer")
@@ -69,6 +82,31 @@ def train_run(config: Config, folder: Path, *, resume: bool, console: Console) -
             seed=config.seed,
             folder=folder,
             console=console,
+        )
+
+
+def check_continuable(config: Config, folder: Path) -> None:
+    """Make sure that training a run on under a configuration leaves it the same run.
+
+    Raises:
+        UserError: more than `CONTINUABLE` differs from the run's own configuration, or the run is
+            past the last step already.
+    """
+    changed = differences(load_config(folder / "config.yaml"), config)
+    changed = {key: values for key, values in changed.items() if key not in CONTINUABLE}
+    if is_auto(config.recipe):  # looked at again when the corpus has given its numbers
+        changed.pop("recipe", None)
+    if changed:
+        listed = "; ".join(f"{key}: {old} -> {new}" for key, (old, new) in changed.items())
+        raise UserError(
+            f"cannot resume {folder} with another configuration ({listed}); only "
+            f"{', '.join(sorted(CONTINUABLE))} may change"
+        )
+    done = max(checkpoint_steps(folder / "checkpoints"), default=0)
+    if done > config.train.steps:
+        raise UserError(
+            f"cannot resume {folder} for train.steps {config.train.steps}: it has done {done}; "
+            "give at least that"
         )
 
 
@@ -127,36 +165,54 @@ def open_run(folder: Path, checkpoint: str = "last") -> Run:
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder} is not a run: it holds no config.yaml")
     config = load_config(folder / "config.yaml")
+    _check_memory(config)
     found = find_checkpoint(folder / "checkpoints", checkpoint)
     if found is None:
         raise UserError(f"{folder} has no checkpoint yet: train it first")
     tokenizer = saved_tokenizer(folder / "tokenizer")
     model = build_model(config, tokenizer)
-    model.load_state_dict(found.tensors("ema" if found.has("ema") else "model"))
+    found.load_into(model, "ema" if found.has("ema") else "model")
     return Run(folder, config, tokenizer, model.eval(), found)
 
 
 def _check_folder(config: Config, folder: Path, resume: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--run {folder} is a file, not a folder")
-    if not folder.exists() or not any(folder.iterdir()):
-        return
-    if not resume:
-        raise UserError(
-            f"--run {folder} exists already: add --resume to continue it, or choose another folder"
-        )
-    if not (folder / "config.yaml").is_file():
-        raise UserError(f"cannot resume {folder}: it is not a run (it holds no config.yaml)")
-    changed = differences(load_config(folder / "config.yaml"), config)
-    changed = {key: values for key, values in changed.items() if key not in CONTINUABLE}
-    if is_auto(config.recipe):  # looked at again when the corpus has given its numbers
-        changed.pop("recipe", None)
-    if changed:
-        listed = "; ".join(f"{key}: {old} -> {new}" for key, (old, new) in changed.items())
-        raise UserError(
-            f"cannot resume {folder} with another configuration ({listed}); only "
-            f"{', '.join(sorted(CONTINUABLE))} may change"
-        )
+    check_writable(folder, "run")
+    if resume:
+        if not (folder / "config.yaml").is_file():
+            there = "it holds no config.yaml" if folder.exists() else "there is no such folder"
+            raise UserError(f"cannot resume {folder}: it is not a run ({there})")
+        check_continuable(config, folder)
+    elif folder.exists() and any(folder.iterdir()):
+        raise UserError(f"run {folder} exists already: resume it, or choose another folder")
+
+
+def _check_records(folder: Path) -> Checkpoint | None:
+    """The checkpoint that training goes on from, and records that can be read."""
+    for name in (METRICS, BLOCKS):
+        if (folder / name).exists():
+            read_records(folder / name)
+    return find_checkpoint(folder / "checkpoints")
+
+
+def _check_compiler() -> None:
+    names = [os.environ.get("CXX", "g++"), "clang++", "c++"]
+    if not any(map(shutil.which, names)):
+        raise UserError(f"train.compile needs a C++ compiler, and there is none of {names} here")
+
+
+def _check_memory(config: Config) -> None:
+    """Refuse what the weights alone, or the token ids of a step alone, have no room for."""
+    model, batch, length = config.model, config.train.batch_size, config.corpus.block_size
+    weights, ids = model.block_parameters, batch * length
+    check_memory(
+        f"model.layers {model.layers} of model.width {model.width} are {weights:,} weights "
+        "of 4 bytes",
+        4 * weights,
+    )
+    check_memory(
+        f"train.batch_size {batch} x corpus.block_size {length} are {ids:,} token ids of 8 bytes",
+        8 * ids,
+    )
 
 
 def _check_batch(config: Config) -> None:
@@ -172,11 +228,20 @@ def _check_batch(config: Config) -> None:
 def _check_corpus(facts: dict[str, Any], record: Path) -> None:
     if not record.is_file():
         return
-    known = json.loads(record.read_text())
+    known = parse_json(read_utf8(record), str(record))
+    if not isinstance(known, dict) or not isinstance(known.get("sha256"), str):
+        raise UserError(f"{record} is damaged: it holds no sha256 of the corpus")
     if known["sha256"] != facts["sha256"]:
         raise UserError(
             f"cannot resume {record.parent}: the corpus {facts['source']} is no longer what it "
             f"was trained on (SHA-256 {known['sha256'][:12]} then, {facts['sha256'][:12]} now)"
+        )
+
+
+def _check_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    if saved_tokenizer(folder / "tokenizer").fingerprint != tokenizer.fingerprint:
+        raise UserError(
+            f"cannot resume {folder}: the corpus's tokenizer is no longer what it was trained with"
         )
 
 

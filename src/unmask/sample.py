@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from unmask.base.errors import UserError, unknown
+from unmask.base.memory import check_memory
 from unmask.data.tokenizers import text_after
 from unmask.diffusion.decoding import Decoding
 from unmask.diffusion.sampler import SAMPLERS, generate, left_to_right
@@ -87,6 +88,7 @@ def sample(
         raise UserError(
             f"length must be between 1 and {block_size} (the run's block size), not {length}"
         )
+    _check_room(num, length)
     rows = [[run.tokenizer.mask_id] * length for _ in range(num)]
     filled = fill(run, rows, options, seed=seed, on_step=on_step)
     return [run.tokenizer.decode(_document(row, run)) for row in filled]
@@ -177,6 +179,7 @@ def infill(
     if run.model.causal:
         raise UserError("infilling needs a bidirectional model: this run is autoregressive")
     row = gaps(template, run)
+    _check_room(num, len(row))
     filled = fill(run, [row] * num, options, seed=seed, on_step=on_step)
     return [run.tokenizer.decode(ids) for ids in filled]
 
@@ -280,6 +283,10 @@ def fill(
             on_step=on_step,
         )
     return [row[:n] for row, n in zip(x.tolist(), lengths.tolist(), strict=True)]
+
+
+def _check_room(num: int, length: int) -> None:
+    check_memory(f"num {num} x {length} tokens of 8 bytes do not fit", 8 * num * length)
 
 
 def _at_least_one(name: str, value: int) -> None:

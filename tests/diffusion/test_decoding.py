@@ -142,6 +142,19 @@ def test_temperature_zero_is_the_likeliest_token_and_never_an_excluded_one():
         assert drawn.tolist() == [1, 1]
 
 
+@given(
+    st.lists(st.sampled_from([-math.inf, -300.0, -1.5, 0.0, 1e-30, 1.0, 300.0]), min_size=2),
+    st.floats(5e-324, 1e-40),
+    st.sampled_from([{}, {"top_k": 1}, {"top_k": 2}, {"top_p": 1e-300}, {"top_p": 0.5}]),
+    st.sampled_from([0.0, 0.5, LAST]),
+)
+def test_a_tiny_temperature_draws_one_of_the_likeliest(row, temperature, options, u):
+    """The limit is the greedy choice, with ties shared; no NaN, no id beyond the vocabulary."""
+    logits = torch.tensor([[*row, -2.0]], dtype=torch.float64)
+    drawn = Decoding(temperature=temperature, **options).draw(logits, torch.tensor([u]).double())
+    assert logits[0, drawn].item() == logits.max().item()
+
+
 @pytest.mark.parametrize("options", [{"top_k": 3}, {"top_p": 0.9}, {"temperature": 0.05}])
 def test_excluded_tokens_stay_excluded(options):
     logits = 5 * torch.randn(300, 37, generator=torch.Generator().manual_seed(0))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
+from unmask.base.errors import UserError
 from unmask.diffusion.noise import Stream, philox, uniform, uniform_double
 
 ONES = 0xFFFFFFFF
@@ -32,7 +33,7 @@ def test_known_answer_reaches_the_uniforms():
     for (c0, c1, c2, _), key, _ in KNOWN_ANSWERS[2:]:
         quarter = torch.tensor([0])
         words = philox((quarter, torch.tensor([c1]), torch.tensor([c2]), torch.tensor([3])), key)
-        seed = key[0] + (key[1] << 32)
+        seed = key[0] + ((key[1] ^ 2**31) - 2**31 << 32)  # the key as an int64
         drawn = uniform(seed, Stream.EVAL_SIZE, c2, torch.tensor([c1]), 4)
         assert drawn.flatten().tolist() == [(int(w) >> 8) * 2.0**-24 for w in words]
         assert c0
@@ -109,10 +110,16 @@ def test_a_longer_row_begins_like_a_shorter_one():
     )
 
 
+@pytest.mark.parametrize("seed", [2**63, 2**64, -(2**63) - 1, 10**100])
 @both
-def test_seed_is_taken_modulo_two_to_the_64(draw):
+def test_a_seed_that_is_no_int64_is_refused_and_not_taken_modulo(draw, seed):
+    with pytest.raises(UserError, match="seed must be at most"):
+        draw(seed, Stream.MASK, 0, SAMPLES, 4)
+
+
+@both
+def test_both_halves_of_a_seed_count(draw):
     a = draw(-1, Stream.MASK, 0, SAMPLES, 4)
-    assert torch.equal(a, draw(2**64 - 1, Stream.MASK, 0, SAMPLES, 4))
     assert not torch.equal(a, draw(2**32 - 1, Stream.MASK, 0, SAMPLES, 4))
 
 

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
+
+_SHOWN = 80  # characters of a value that a message repeats
 
 
 class UserError(ValueError):
@@ -21,4 +24,13 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
     names = sorted(valid)
     close = get_close_matches(name, names, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return UserError(f"unknown {kind} {name!r}{hint}; valid: {', '.join(names)}")
+    return UserError(f"unknown {kind} {shown(name)}{hint}; valid: {', '.join(names)}")
+
+
+def shown(value: Any) -> str:
+    """A value as a message repeats it: on one line, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."

@@ -1,11 +1,15 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, and read with one clear error."""
 
 import fcntl
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from unmask.base.errors import UserError, shown
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -18,6 +22,65 @@ def write_whole(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
     temporary.replace(path)
     sync_folder(path.parent)
+
+
+def check_writable(folder: Path, field: str) -> None:
+    """Make sure, before work whose result goes into a folder, that it can be made and written in.
+
+    Raises:
+        UserError: it cannot; ``field`` is where the folder was given.
+    """
+    there = folder
+    try:
+        while not _exists(there):
+            there = there.parent
+        there.stat()  # fails for a dangling link
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{field} {shown(str(folder))} cannot be a folder: {reason}") from None
+    if not there.is_dir():
+        whose = "" if there == folder else f", because {there}"
+        raise UserError(f"{field} {folder} cannot be a folder{whose} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{field} {folder} cannot be written: no permission to write in {there}")
+
+
+def _exists(path: Path) -> bool:
+    """Whether something bears a name; a name that nothing can bear raises."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def parse_json(text: str, where: str) -> Any:
+    """What a JSON text holds.
+
+    Raises:
+        UserError: it is not JSON; ``where`` is the file, or file and line, that it stands in.
+    """
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        reason = str(error).partition(";")[0]  # without Python's advice on its limit of digits
+    except RecursionError:
+        reason = "nested too deeply"
+    raise UserError(f"{where} is damaged: not JSON ({reason})")
+
+
+def read_utf8(path: Path) -> str:
+    """A file's UTF-8 text.
+
+    Raises:
+        UserError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is damaged: not UTF-8 ({error.reason})") from None
 
 
 def sync_folder(folder: Path) -> None:

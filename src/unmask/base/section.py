@@ -1,16 +1,19 @@
-"""The base of every section of the configuration: frozen, typed, and told off in one line."""
+"""The base of every section of the configuration: frozen, strictly typed, told off in one line."""
 
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from unmask.base.errors import UserError
+from unmask.base.errors import UserError, shown, unknown
 
 
 class Section(BaseModel):
-    """A part of the configuration; unknown keys and bad values raise `UserError`."""
+    """A part of the configuration; unknown keys and bad values raise `UserError`.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    A bool is no number, text is no number, and no number is infinite or NaN.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -26,15 +29,18 @@ def _problems(error: ValidationError, section: type[BaseModel]) -> list[str]:
         place = ".".join(str(part) for part in problem["loc"])
         cause = problem.get("ctx", {}).get("error")
         if problem["type"] == "extra_forbidden":
-            valid = ", ".join(section.model_fields)
-            sentences.append(f"unknown key {place!r}; valid: {valid}")
+            sentences.append(str(unknown("key", place, section.model_fields)))
         elif isinstance(cause, UserError):  # a nested section's
             sentences += [_nest(place, text) for text in cause.problems]
         elif isinstance(cause, ValueError):  # a validator's own
             sentences.append(_nest(place, str(cause)))
+        elif problem["type"] == "model_type" and problem["input"] is None:
+            sentences.append(f"{place}: holds nothing; give it keys and values, or leave it out")
+        elif problem["type"] == "model_type":
+            sentences.append(f"{place}: must hold keys and values, not {shown(problem['input'])}")
         else:
             message = problem["msg"][0].lower() + problem["msg"][1:]
-            sentences.append(f"{place}: {message}, not {problem['input']!r}")
+            sentences.append(f"{place}: {message}, not {shown(problem['input'])}")
     return sentences
 
 

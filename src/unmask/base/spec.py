@@ -10,7 +10,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from unmask.base.errors import UserError, unknown
+from unmask.base.errors import UserError, shown, unknown
+from unmask.base.numbers import decimal_number, whole_number
 
 T = TypeVar("T")
 
@@ -31,9 +32,9 @@ def parse_options(rest: str, whole: str) -> dict[str, str]:
     for item in filter(None, (part.strip() for part in rest.split(","))):
         key, equals, value = item.partition("=")
         if not equals or not key:
-            raise UserError(f"{whole!r}: {item!r} is not of the form key=value")
+            raise UserError(f"{shown(whole)}: {shown(item)} is not of the form key=value")
         if key in options:
-            raise UserError(f"{whole!r}: {key!r} is given twice")
+            raise UserError(f"{shown(whole)}: {shown(key)} is given twice")
         options[key] = value
     return options
 
@@ -85,12 +86,12 @@ def _convert(text: str, hint: Any, where: str) -> Any:
         hint = next(h for h in typing.get_args(hint) if h is not type(None))
     if hint is bool:
         if text.lower() not in ("true", "false"):
-            raise UserError(f"{where} must be true or false, not {text!r}")
+            raise UserError(f"{where} must be true or false, not {shown(text)}")
         return text.lower() == "true"
     if hint in (float, int):
-        try:
-            return hint(text)
-        except ValueError:
-            name = {float: "a number", int: "a whole number"}[hint]
-            raise UserError(f"{where} must be {name}, not {text!r}") from None
+        value = decimal_number(text) if hint is float else whole_number(text)
+        if value is None:
+            name = "a number" if hint is float else "a whole number"
+            raise UserError(f"{where} must be {name}, not {shown(text)}")
+        return value
     return text

@@ -28,7 +28,7 @@ class TrainArguments:
     config: Path | None = None
     """YAML file with any of the options below, over the preset (a run's config.yaml repeats it)."""
     resume: bool = False
-    """Continue the run where its latest checkpoint left it; without one, start it."""
+    """Continue the run that is in the folder where its latest checkpoint left it."""
 
 
 def train_command(arguments: Sequence[str], console: Console) -> int:

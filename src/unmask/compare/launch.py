@@ -109,8 +109,9 @@ def _start(trial: Trial, threads: int) -> subprocess.Popen[bytes]:
     trial.folder.parent.mkdir(parents=True, exist_ok=True)
     plan = trial.folder.with_name(f"{trial.folder.name}.yaml")
     save_config(trial.config, plan)
-    command = [sys.executable, "-m", "unmask.cli", "train", "--resume"]
+    command = [sys.executable, "-m", "unmask.cli", "train"]
     command += ["--config", str(plan), "--run", str(trial.folder)]
+    command += ["--resume"] * (trial.folder / "config.yaml").is_file()
     with trial.log.open("wb") as log:
         return subprocess.Popen(
             command,

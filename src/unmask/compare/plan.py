@@ -14,10 +14,10 @@ from unmask.compare.launch import Trial, train_all
 from unmask.compare.quality import QualityOptions, check_quality, measure_quality
 from unmask.compare.summary import LEVELS, save_summary, summarise
 from unmask.compare.times import all_times
-from unmask.config import differences, load_config
+from unmask.config import differences
 from unmask.data import load_data
 from unmask.recipe import is_auto
-from unmask.run import CONTINUABLE, open_run, settle_recipe
+from unmask.run import check_continuable, open_run, settle_recipe
 from unmask.sample import sample
 
 SHARED = ("corpus.", "validation.", "seed")
@@ -89,17 +89,8 @@ def _check_comparable(arms: list[Arm]) -> None:
 
 def _check_folders(trials: list[Trial]) -> None:
     for trial in trials:
-        saved = trial.folder / "config.yaml"
-        if not saved.is_file():
-            continue
-        changed = differences(load_config(saved), trial.config)
-        changed = {key: values for key, values in changed.items() if key not in CONTINUABLE}
-        if changed:
-            listed = "; ".join(f"{key}: {old} -> {new}" for key, (old, new) in changed.items())
-            raise UserError(
-                f"{trial.folder} was made with another configuration ({listed}); "
-                "choose another --run folder, or delete it"
-            )
+        if (trial.folder / "config.yaml").is_file():
+            check_continuable(trial.config, trial.folder)
 
 
 def _save_samples(trial: Trial) -> None:

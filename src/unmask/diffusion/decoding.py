@@ -52,7 +52,8 @@ class Decoding:
             likeliest = torch.zeros_like(logits, dtype=torch.bool)
             likeliest.scatter_(1, logits.argmax(dim=1, keepdim=True), True)
             return torch.zeros_like(logits).masked_fill(~likeliest, -math.inf)
-        logits = logits / self.temperature
+        # Less the largest: it stays 0, and the others may become -inf, at the tiniest temperature.
+        logits = (logits - logits.amax(dim=1, keepdim=True)) / self.temperature
         if 0 < self.top_k < logits.shape[1]:
             kept = torch.zeros_like(logits, dtype=torch.bool)
             kept.scatter_(1, logits.topk(self.top_k, dim=1).indices, True)

@@ -11,6 +11,8 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from unmask.base.numbers import check_seed
+
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
@@ -71,7 +73,7 @@ def uniform(seed: int, stream: Stream, step: int, samples: Tensor, n: int) -> Te
     """Draw n uniform variates for each sample.
 
     Args:
-        seed: any integer; its low 64 bits are the key.
+        seed: an int64 (`unmask.base.numbers.check_seed`), which is the key.
         stream: what they are for.
         step: the optimiser step, epoch or evaluation draw, in [0, 2^32).
         samples: (B,) int64 sample indices in [0, 2^32), on the device to draw on.
@@ -93,6 +95,7 @@ def uniform_double(seed: int, stream: Stream, step: int, samples: Tensor, n: int
 
 def _words(seed: int, stream: Stream, step: int, samples: Tensor, n: int) -> Tensor:
     """(B, n) int64 tensor of 32-bit random words."""
+    check_seed(seed)
     quarter = torch.arange(-(-n // 4), device=samples.device)[None, :]
     counter = (
         quarter,

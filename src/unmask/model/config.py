@@ -10,12 +10,12 @@ from unmask.base.section import Section
 class ModelConfig(Section):
     """Shape of a `Transformer`; its vocabulary comes from the tokenizer, not from here."""
 
-    layers: int = Field(4, gt=0, description="Transformer blocks.")
-    width: int = Field(128, gt=0, description="Width D of the residual stream.")
-    heads: int = Field(4, gt=0, description="Attention heads H; must divide the width.")
-    rope_theta: float = Field(
-        10000.0, gt=0, allow_inf_nan=False, description="Base of the rotary position frequencies."
+    layers: int = Field(4, gt=0, le=10_000, description="Transformer blocks.")
+    width: int = Field(128, gt=0, le=1_000_000, description="Width D of the residual stream.")
+    heads: int = Field(
+        4, gt=0, le=1_000_000, description="Attention heads H; must divide the width."
     )
+    rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary position frequencies.")
 
     @property
     def head_dim(self) -> int:
@@ -29,6 +29,12 @@ class ModelConfig(Section):
         8/3 makes its three matrices cost what the two of a plain 4 D network would.
         """
         return -(-8 * self.width // (3 * 32)) * 32
+
+    @property
+    def block_parameters(self) -> int:
+        """Weights in all blocks: the matrices of attention and SwiGLU, and the norms."""
+        matrices = self.width * (4 * self.width + 3 * self.mlp_width)
+        return self.layers * (matrices + 2 * self.width + 2 * self.head_dim)
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:

@@ -9,16 +9,20 @@ RUN/checkpoints/step-00000200/
 """
 
 import json
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import Field
 from safetensors.torch import load_file, save
+from torch import nn
 
-from unmask.base.errors import UserError
-from unmask.base.files import sha256_of, sync_folder, write_whole
+from unmask.base.errors import UserError, shown
+from unmask.base.files import parse_json, read_utf8, sha256_of, sync_folder, write_whole
+from unmask.base.numbers import LARGEST_COUNT
+from unmask.base.section import Section
 
 MANIFEST = "checkpoint.json"
 
@@ -49,8 +53,28 @@ class Checkpoint:
     digests: dict[str, str]
 
     def tensors(self, name: str) -> dict[str, torch.Tensor]:
-        """The tensors of one of its files (``model``, ``ema``, ``optimizer``), on the CPU."""
+        """The tensors of one of its files (``model``, ``ema``, ``optimizer``), on the CPU.
+
+        Raises:
+            UserError: it holds no such file.
+        """
+        if not self.has(name):
+            raise UserError(f"the checkpoint {self.folder} holds no {name}.safetensors")
         return load_file(self.folder / f"{name}.safetensors")
+
+    def load_into(self, module: nn.Module, name: str) -> None:
+        """Give a module the weights of one of its files.
+
+        Raises:
+            UserError: they are another network's.
+        """
+        try:
+            module.load_state_dict(self.tensors(name))
+        except RuntimeError:
+            raise UserError(
+                f"the checkpoint {self.folder} holds another network than the run's config.yaml "
+                "and tokenizer: one of them was altered"
+            ) from None
 
     def has(self, name: str) -> bool:
         """Whether it holds that file."""
@@ -113,7 +137,7 @@ def find_checkpoint(folder: Path, which: str = "last") -> Checkpoint | None:
     chosen = _choose(folders, which)
     problem = damage(chosen)
     if problem:
-        whole = [f for f in folders if f.name < chosen.name and damage(f) is None]
+        whole = [f for f in folders if _step(f) < _step(chosen) and damage(f) is None]
         advice = (
             f"the latest whole one before it is {whole[-1]}: delete the damaged folder to use it"
             if whole
@@ -125,7 +149,7 @@ def find_checkpoint(folder: Path, which: str = "last") -> Checkpoint | None:
 
 def checkpoint_steps(folder: Path) -> list[int]:
     """The steps of the checkpoints in a run's ``checkpoints`` folder, increasing."""
-    return [int(f.name.removeprefix("step-")) for f in _folders(folder)]
+    return [_step(f) for f in _folders(folder)]
 
 
 def last_whole(folder: Path) -> Path | None:
@@ -154,11 +178,11 @@ def _choose(folders: list[Path], which: str) -> Path:
         readable = [c for c in map(_read_manifest, folders) if c is not None]
         measured = [c for c in readable if c.progress.nelbo is not None]
         return min(measured, key=_nelbo).folder if measured else folders[-1]
-    names = {f.name: f for f in folders}
-    if which.isdigit() and _name(int(which)) in names:
-        return names[_name(int(which))]
-    steps = ", ".join(str(int(name.removeprefix("step-"))) for name in names)
-    raise UserError(f"no checkpoint {which!r}; valid: last, best, or a step among {steps}")
+    by_step = {str(_step(folder)): folder for folder in folders}
+    if which in by_step:
+        return by_step[which]
+    steps = ", ".join(by_step)
+    raise UserError(f"no checkpoint {shown(which)}; valid: last, best, or a step among {steps}")
 
 
 def _nelbo(checkpoint: Checkpoint) -> float:
@@ -170,14 +194,35 @@ def _name(step: int) -> str:
     return f"step-{step:08d}"
 
 
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
+
+
 def _folders(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-????????"))
+    """The checkpoints in a run's ``checkpoints`` folder, by step."""
+    found = [f for f in folder.glob("step-*") if re.fullmatch(r"step-[0-9]{8,10}", f.name)]
+    return sorted(found, key=_step)
+
+
+class _Manifest(Section):
+    """What ``checkpoint.json`` holds."""
+
+    step: int = Field(ge=0, le=LARGEST_COUNT)
+    tokens_seen: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+    nelbo: float | None
+    files: dict[str, str]
 
 
 def _read_manifest(folder: Path) -> Checkpoint | None:
+    """A checkpoint's manifest; None where there is none, or it is not that of this folder."""
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-        digests = manifest.pop("files")
-        return Checkpoint(folder, Progress(**manifest), digests)
-    except (OSError, ValueError, KeyError, TypeError):
+        manifest = parse_json(read_utf8(folder / MANIFEST), MANIFEST)
+        values = dict(_Manifest(**manifest)) if isinstance(manifest, dict) else {}
+    except UserError:
         return None
+    digests = values.pop("files", {})
+    inside = all(name == Path(name).name for name in digests)
+    if "model.safetensors" not in digests or not inside or values["step"] != _step(folder):
+        return None
+    return Checkpoint(folder, Progress(**values), digests)

@@ -4,16 +4,22 @@ from typing import Literal
 
 from pydantic import Field
 
+from unmask.base.numbers import LARGEST_COUNT
 from unmask.base.section import Section
 
 
 class TrainConfig(Section):
     """The optimisation of a run."""
 
-    steps: int = Field(2000, ge=1, description="optimiser steps")
-    batch_size: int = Field(32, ge=1, description="global batch: sequences per optimiser step")
+    steps: int = Field(2000, ge=1, le=LARGEST_COUNT, description="optimiser steps")
+    batch_size: int = Field(
+        32, ge=1, le=LARGEST_COUNT, description="global batch: sequences per optimiser step"
+    )
     accumulation: int = Field(
-        1, ge=1, description="micro-batches a step is computed in (same result, less memory)"
+        1,
+        ge=1,
+        le=LARGEST_COUNT,
+        description="micro-batches a step is computed in (same result, less memory)",
     )
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw", description="muon: the blocks' matrices by Muon, the rest by AdamW"
@@ -22,7 +28,7 @@ class TrainConfig(Section):
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's decay of the gradient average")
     beta2: float = Field(0.98, ge=0, lt=1, description="AdamW's decay of the squared average")
     weight_decay: float = Field(0.0, ge=0, description="decoupled, on matrices only")
-    warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up")
+    warmup_steps: int = Field(100, ge=0, le=LARGEST_COUNT, description="steps of linear warm-up")
     schedule: Literal["constant", "cosine", "wsd"] = Field(
         "constant", description="after warm-up; wsd: constant, then a linear decay to zero"
     )
@@ -41,11 +47,18 @@ class TrainConfig(Section):
     )
     compile: bool = Field(False, description="torch.compile the network")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
-    log_every: int = Field(10, ge=1, description="steps between training lines in metrics.jsonl")
-    save_every: int | None = Field(
-        None, ge=1, description="steps between checkpoints; None: at every evaluation"
+    log_every: int = Field(
+        10, ge=1, le=LARGEST_COUNT, description="steps between training lines in metrics.jsonl"
     )
-    keep: int = Field(2, ge=1, description="latest checkpoints to keep (the best is kept too)")
+    save_every: int | None = Field(
+        None,
+        ge=1,
+        le=LARGEST_COUNT,
+        description="steps between checkpoints; None: at every evaluation",
+    )
+    keep: int = Field(
+        2, ge=1, le=LARGEST_COUNT, description="latest checkpoints to keep (the best is kept too)"
+    )
     log_to: tuple[Literal["tensorboard", "wandb"], ...] = Field(
-        (), description="also log to these (each an extra of the package)"
+        (), strict=False, description="also log to these (each an extra of the package)"
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from unmask.base.errors import UserError
-from unmask.base.files import write_whole
+from unmask.base.files import parse_json, read_utf8, write_whole
 
 METRICS, BLOCKS = "metrics.jsonl", "blocks.jsonl"
 
@@ -118,9 +118,19 @@ def forget_after(folder: Path, step: int) -> None:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records in a file; a last line cut short by a crash is left out."""
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+    """The records in a file; a last line cut short by a crash is left out.
+
+    Raises:
+        UserError: a line before it is no record of a step; file and line are named.
+    """
+    records = []
+    for number, line in enumerate(read_utf8(path).split("\n")[:-1], 1):
+        if line:
+            record = parse_json(line, f"{path}, line {number},")
+            if not isinstance(record, dict) or type(record.get("step")) is not int:
+                raise UserError(f"{path}, line {number}, is damaged: it holds no step")
+            records.append(record)
+    return records
 
 
 def _numbers(record: dict[str, Any]) -> list[tuple[str, float]]:

@@ -46,10 +46,10 @@ class TrainingState(Generic[M]):
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take everything from a checkpoint."""
-        self.model.load_state_dict(checkpoint.tensors("model"))
+        checkpoint.load_into(self.model, "model")
         restore_optimizers(self.optimizers, self.model, checkpoint.tensors("optimizer"))
         if self.average is not None:
-            self.average.load_state_dict(checkpoint.tensors("ema"))
+            checkpoint.load_into(self.average, "ema")
         for name, observer in self.observers.items():
             if checkpoint.has(name):  # the first checkpoints of all held none
                 observer.restore(checkpoint.tensors(name))

@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from unmask.base.numbers import LARGEST_COUNT, LARGEST_SEED
 from unmask.base.section import Section
 from unmask.data import Blocks
 from unmask.diffusion.bound import Bound, exact_nll, nelbo_from_draws
@@ -22,11 +23,15 @@ class ValidationConfig(Section):
     same ones.
     """
 
-    every: int = Field(200, ge=1, description="steps between evaluations (and one at the end)")
-    blocks: int = Field(256, ge=2, description="validation blocks, evenly spaced over the split")
-    draws: int = Field(4, ge=1, description="masks for each block, of stratified sizes")
-    batch_size: int = Field(64, ge=1, description="sequences per forward pass")
-    seed: int = Field(0, description="seed of the masks")
+    every: int = Field(
+        200, ge=1, le=LARGEST_COUNT, description="steps between evaluations (and one at the end)"
+    )
+    blocks: int = Field(
+        256, ge=2, le=LARGEST_COUNT, description="validation blocks, evenly spaced over the split"
+    )
+    draws: int = Field(4, ge=1, le=100_000, description="masks for each block, of stratified sizes")
+    batch_size: int = Field(64, ge=1, le=LARGEST_COUNT, description="sequences per forward pass")
+    seed: int = Field(0, ge=-LARGEST_SEED, le=LARGEST_SEED, description="seed of the masks")
 
 
 @torch.no_grad()
