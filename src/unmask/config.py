@@ -13,9 +13,7 @@ from unmask.base.files import write_whole
 from unmask.base.section import Section
 from unmask.data import CorpusConfig
 from unmask.model import ModelConfig
-from unmask.recipe import is_auto, parse_recipe, with_bell
-from unmask.train import TrainConfig
-from unmask.train.validation import ValidationConfig
+from unmask.train import TrainConfig, ValidationConfig
 
 
 class Config(Section):
@@ -39,6 +37,9 @@ class Config(Section):
 
         ``bell:auto`` stays until the corpus is known (`unmask.run.settle_recipe`).
         """
+        # Here, because it imports torch, which showing the help must not.
+        from unmask.recipe import is_auto, parse_recipe, with_bell  # noqa: PLC0415
+
         if is_auto(text):
             parse_recipe(with_bell(text, "mean=0.5,std=0.2"))  # told now if the rest is wrong
             return text
@@ -64,6 +65,17 @@ def load_preset(names: str) -> Config:
     Raises:
         UserError: no such preset; the valid ones are listed.
     """
+    return Config(**_preset_values(names))
+
+
+def preset_as_shown(names: str) -> Config:
+    """`load_preset` for a help text: the recipe as the preset writes it, unchecked."""
+    values = _preset_values(names)
+    recipe = values.pop("recipe", Config.model_fields["recipe"].default)
+    return Config(**values).model_copy(update={"recipe": recipe})
+
+
+def _preset_values(names: str) -> dict[str, Any]:
     presets = _presets()
     values: dict[str, Any] = {}
     for name in names.split(","):
@@ -71,7 +83,7 @@ def load_preset(names: str) -> Config:
             raise unknown("preset", name, presets)
         values = _merge(values, presets[name])
     values.pop(COMPARED, None)
-    return Config(**values)
+    return values
 
 
 def compared_recipes(names: str) -> str:

@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.text import Text
 
 from unmask.base.errors import UserError
 from unmask.base.files import locked, write_whole
+from unmask.base.text import visible
 from unmask.config import Config, differences, load_config, save_config, with_options
 from unmask.data import Data, Tokenizer, load_data, saved_tokenizer
 from unmask.data.information import mutual_information, read_text
@@ -198,4 +200,4 @@ def _introduce(
         "text's token frequencies: what a model without context reaches",
     }
     for name, text in lines.items():
-        console.print(f"[bold]{name:>8}[/bold]  {text}", highlight=False, soft_wrap=True)
+        console.print(Text(f"{name:>8}  ", "bold") + Text(visible(str(text))), soft_wrap=True)

@@ -12,7 +12,8 @@ from unmask.data import Blocks
 from unmask.model import ModelConfig, Transformer
 from unmask.recipe import RECIPES, parse_recipe
 from unmask.train.batch import batch_loss, draw_batch
-from unmask.train.validation import ValidationConfig, validate
+from unmask.train.config import ValidationConfig
+from unmask.train.validation import validate
 
 L = 4
 UNBIASED = [
