@@ -241,8 +241,8 @@ def test_impossible_texts_are_refused_before_a_judge_is_loaded(run, unmask, monk
         (["--length", "33"], "--length must be between 2 and 32"),
         (["--steps", "0"], "--steps: "),
         (["--sampler", "magic"], "'magic'"),
-        (["--temperatures", "1", "0"], "--temperatures.1: "),
-        (["--temperatures", "nan"], "--temperatures.0: "),
+        (["--temperatures", "1", "0"], "--temperatures: input should be greater than 0, not 0.0"),
+        (["--temperatures", "nan"], "--temperatures: "),
         (["--seed", "-1"], "--seed: "),
     ):
         status, text = unmask("evaluate", "generative", run, *options)

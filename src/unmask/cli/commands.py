@@ -53,7 +53,7 @@ class Group:
         name, *rest = arguments
         if name not in self.commands:
             if name.startswith("-"):
-                raise UserError(f"{self.name} takes the name of a {self.kind} before {name}")
+                raise UserError(f"{self.name} needs the name of its {self.kind} before {name}")
             raise unknown(self.kind, name, self.commands)
         return self.commands[name].run(rest)
 

@@ -91,7 +91,7 @@ def _in_flags(problem: str, names: Sequence[str]) -> str:
         return problem
     for name in names:
         flag = "--" + name.replace("_", "-")
-        pattern = re.escape(name).replace("_", "[_-]")
+        pattern = re.escape(name).replace("_", "[_-]") + r"(?:\.\d+(?=:))?"  # of several values
         if re.search(r"[._]", name):
             problem = re.sub(rf"(?<![\w.'/-]){pattern}(?![\w'/-]|\.\w)", flag, problem)
         else:
