@@ -1,6 +1,7 @@
 """The whole configuration of a run: the sections of the rooms, presets, YAML."""
 
 import math
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from pydantic import Field, field_validator
 
 from unmask.base.errors import UserError, unknown
 from unmask.base.files import write_whole
-from unmask.base.section import Section
+from unmask.base.section import Section, nested
 from unmask.data import CorpusConfig
 from unmask.model import ModelConfig
 from unmask.train import TrainConfig, ValidationConfig
@@ -25,10 +26,10 @@ class Config(Section):
         description="NAME[:key=value,...], e.g. bell:mean=0.4,std=0.15; bell:auto: the bell that "
         "the corpus asks for, computed before training",
     )
-    corpus: CorpusConfig = CorpusConfig()
-    model: ModelConfig = ModelConfig()
-    train: TrainConfig = TrainConfig()
-    validation: ValidationConfig = ValidationConfig()
+    corpus: CorpusConfig = nested(CorpusConfig)
+    model: ModelConfig = nested(ModelConfig)
+    train: TrainConfig = nested(TrainConfig)
+    validation: ValidationConfig = nested(ValidationConfig)
 
     @field_validator("recipe")
     @classmethod
@@ -93,6 +94,7 @@ def compared_recipes(names: str) -> str:
     return next((str(recipes) for recipes in reversed(said) if recipes), "standard,bell")
 
 
+@cache
 def _presets() -> dict[str, dict[str, Any]]:
     """What each shipped preset sets."""
     folder = resources.files("unmask") / "presets"

@@ -7,8 +7,7 @@ from typing import Annotated
 import tyro
 from pydantic import Field
 
-from unmask.base.console import PlainConsole
-from unmask.base.section import Section
+from unmask.base.section import Section, nested
 from unmask.cli.base import (
     DEFAULT_PRESET,
     PRESET_HELP,
@@ -31,7 +30,7 @@ class CompareArguments(Section):
     Example: unmask compare --preset nano --run runs/cmp --recipes standard,bell --seeds 3
     """
 
-    config_values: Annotated[Config, tyro.conf.arg(name="")]
+    config_values: Annotated[Config, tyro.conf.arg(name="")] = Field(description="of each run")
     run: Path = Field(
         description="folder of the comparison: the runs, comparison.json and report/ go there"
     )
@@ -49,7 +48,7 @@ class CompareArguments(Section):
         description="afterwards, measure every kept checkpoint (train.save-every, train.keep): "
         "the likelihood of --quality.corpora, and texts of its own under --quality.judge",
     )
-    quality: QualityOptions = QualityOptions()
+    quality: QualityOptions = nested(QualityOptions)
     preset: str = Field(DEFAULT_PRESET, description=PRESET_HELP)
     config: Path | None = Field(
         None, description="YAML file with any of the options below, over the preset"
@@ -65,6 +64,7 @@ def compare_command(arguments: Sequence[str]) -> int:
         recipes=default_recipes(arguments),
     )
     parsed = parse(CompareArguments, "unmask compare", arguments, default)
+    from unmask.base.console import PlainConsole
     from unmask.compare import Interrupted, compare, parse_arms, summary_table
     from unmask.compare.report import write_report
 

@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from pydantic import Field
-from rich.console import Group, RenderableType
-from rich.live import Live
-from rich.progress import Progress
-from rich.rule import Rule
-from rich.text import Text
 
-from unmask.base.console import PlainConsole
 from unmask.base.errors import UserError
 from unmask.base.files import write_whole
 from unmask.base.section import Section
@@ -25,8 +19,10 @@ from unmask.cli.output import print_result
 from unmask.config import Config, load_config
 
 if TYPE_CHECKING:
+    from rich.console import Group, RenderableType
     from torch import Tensor
 
+    from unmask.base.console import PlainConsole
     from unmask.run import Run
     from unmask.sample import SamplerOptions
 
@@ -108,6 +104,7 @@ def sample_command(arguments: Sequence[str]) -> int:
     if asked.out is not None:
         check_output(asked.out)
     config = load_config(run_folder(asked.run) / "config.yaml")
+    from unmask.base.console import PlainConsole
     from unmask.run import open_run
     from unmask.sample import SamplerOptions
     from unmask.train.device import choose_device
@@ -212,8 +209,10 @@ def _texts(
     ]
 
 
-def _give(found: list[dict[str, Any]], asked: SampleArguments, console: PlainConsole) -> None:
+def _give(found: list[dict[str, Any]], asked: SampleArguments, console: "PlainConsole") -> None:
     """Print the texts or write them into a file; a single one exactly as it is."""
+    from rich.rule import Rule
+
     parts = [str(text["text"]) for text in found]
     if asked.as_json:
         parts = [json.dumps(text, ensure_ascii=False) + "\n" for text in found]
@@ -230,9 +229,14 @@ def _give(found: list[dict[str, Any]], asked: SampleArguments, console: PlainCon
 
 @contextmanager
 def _progress(
-    run: "Run", console: PlainConsole, watch: bool
+    run: "Run", console: "PlainConsole", watch: bool
 ) -> "Iterator[Callable[[Tensor], None]]":
     """A bar of the tokens filled, or in a terminal the texts themselves as they come."""
+    from rich.live import Live
+    from rich.progress import Progress
+
+    from unmask.base.console import PlainConsole
+
     mask_id = run.tokenizer.mask_id
     if watch and console.is_terminal:
         with Live(console=console, transient=True, refresh_per_second=20) as live:
@@ -248,8 +252,12 @@ def _progress(
         yield on_step
 
 
-def _view(x: "Tensor", run: "Run", height: int) -> Group:
+def _view(x: "Tensor", run: "Run", height: int) -> "Group":
     """As many of the texts as a screen has room for, their masks dim."""
+    from rich.console import Group
+    from rich.rule import Rule
+    from rich.text import Text
+
     shown = max(1, min(len(x), height // 8))
     parts: list[RenderableType] = []
     for row in x[:shown].tolist():

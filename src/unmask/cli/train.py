@@ -8,7 +8,6 @@ from typing import Annotated
 import tyro
 from pydantic import Field
 
-from unmask.base.console import PlainConsole
 from unmask.base.section import Section
 from unmask.cli.base import DEFAULT_PRESET, PRESET_HELP, base_config
 from unmask.cli.options import parse, says_flags
@@ -22,7 +21,7 @@ class TrainArguments(Section):
     Example: unmask train --preset nano --run runs/a --recipe bell:mean=0.4,std=0.15
     """
 
-    config_values: Annotated[Config, tyro.conf.arg(name="")]
+    config_values: Annotated[Config, tyro.conf.arg(name="")] = Field(description="the run")
     run: Path = Field(
         description="folder of the run: config.yaml, metrics.jsonl and checkpoints/ go there"
     )
@@ -43,6 +42,7 @@ def train_command(arguments: Sequence[str]) -> int:
     """Run ``unmask train``: 0 when done, 128 + the signal's number when stopped by one."""
     default = TrainArguments.model_construct(config_values=base_config(arguments), run=tyro.MISSING)
     parsed = parse(TrainArguments, "unmask train", arguments, default)
+    from unmask.base.console import PlainConsole
     from unmask.run import train_run
 
     console = PlainConsole()

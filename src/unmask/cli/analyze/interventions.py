@@ -7,7 +7,6 @@ from typing import Annotated
 import tyro
 from pydantic import Field
 
-from unmask.base.console import PlainConsole
 from unmask.base.section import Section
 from unmask.cli.base import (
     DEFAULT_PRESET,
@@ -29,7 +28,7 @@ class InterventionsArguments(Section):
     option here. Example: unmask analyze interventions --preset nano --run runs/why --seeds 3
     """
 
-    config_values: Annotated[Config, tyro.conf.arg(name="")]
+    config_values: Annotated[Config, tyro.conf.arg(name="")] = Field(description="of each run")
     run: Path = Field(description="folder of both comparisons")
     recipes: str = Field(
         "standard,bell,ar",
@@ -64,6 +63,7 @@ def interventions_command(arguments: Sequence[str]) -> int:
     )
     parsed = parse(InterventionsArguments, "unmask analyze interventions", arguments, default)
     from unmask.analyze.interventions.study import interventions
+    from unmask.base.console import PlainConsole
     from unmask.compare import Interrupted
 
     out = parsed.out or parsed.run

@@ -8,8 +8,7 @@ import tyro
 from pydantic import Field
 
 from unmask.analyze.learnability.options import Budget
-from unmask.base.console import PlainConsole
-from unmask.base.section import Section
+from unmask.base.section import Section, nested
 from unmask.cli.base import show_study
 from unmask.cli.options import parse, says_flags
 
@@ -25,7 +24,7 @@ class LearnabilityArguments(Section):
     comparison: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="COMPARISON")] = Field(
         description="folder of an unmask compare"
     )
-    budget: Annotated[Budget, tyro.conf.arg(name="")] = Budget()
+    budget: Annotated[Budget, tyro.conf.arg(name="")] = nested(Budget)
     recipes: tuple[str, ...] = Field(
         (),
         description="recipes whose checkpoints are looked at; without any, all that mask tokens",
@@ -50,6 +49,7 @@ def learnability_command(arguments: Sequence[str]) -> int:
     """Run ``unmask analyze learnability``."""
     parsed = parse(LearnabilityArguments, "unmask analyze learnability", arguments)
     from unmask.analyze.learnability.study import learnability
+    from unmask.base.console import PlainConsole
 
     out = parsed.out or parsed.comparison / "learnability"
     record = learnability(

@@ -7,11 +7,9 @@ from typing import Annotated
 
 import tyro
 from pydantic import Field
-from rich.text import Text
 
-from unmask.base.console import PlainConsole
 from unmask.base.errors import UserError
-from unmask.base.section import Section
+from unmask.base.section import Section, nested
 from unmask.base.text import visible
 from unmask.cli.options import parse, says_flags
 from unmask.cli.output import print_result
@@ -30,7 +28,7 @@ class LocalityArguments(Section):
         description="a run's folder, or a corpus as --corpus.source names it; without it, "
         "--corpus.source",
     )
-    corpus: CorpusConfig = CorpusConfig()
+    corpus: CorpusConfig = nested(CorpusConfig)
     out: Path | None = Field(
         None,
         description="folder for locality.json, index.html and the plots; without it nothing is "
@@ -58,9 +56,12 @@ class LocalityArguments(Section):
 def locality_command(arguments: Sequence[str]) -> int:
     """Run ``unmask analyze locality``."""
     parsed = parse(LocalityArguments, "unmask analyze locality", arguments)
+    from rich.text import Text
+
     from unmask.analyze.locality.page import write_locality
     from unmask.analyze.locality.study import locality_of_corpus, locality_of_run, save_locality
     from unmask.analyze.locality.words import reasoning
+    from unmask.base.console import PlainConsole
     from unmask.run import open_run
     from unmask.train.device import choose_device
 

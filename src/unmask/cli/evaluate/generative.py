@@ -9,9 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 from pydantic import Field
-from rich.progress import Progress
 
-from unmask.base.console import PlainConsole
 from unmask.base.errors import UserError
 from unmask.base.section import Section
 from unmask.cli.base import run_folder
@@ -62,6 +60,7 @@ def generative_command(arguments: Sequence[str]) -> int:
     """Run ``unmask evaluate generative``."""
     asked = parse(GenerativeArguments, "unmask evaluate generative", arguments)
     _check(asked, load_config(run_folder(asked.run) / "config.yaml"))
+    from unmask.base.console import PlainConsole
     from unmask.evaluate.frontier import write_frontier
     from unmask.evaluate.generative import (
         frontier,
@@ -120,6 +119,10 @@ def _check(asked: GenerativeArguments, config: Config) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
+    from rich.progress import Progress
+
+    from unmask.base.console import PlainConsole
+
     console = PlainConsole(stderr=True)
     if not console.is_terminal:
         console.print("sampling and judging")

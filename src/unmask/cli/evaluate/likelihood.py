@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from pydantic import Field
 
-from unmask.base.console import PlainConsole
-from unmask.base.section import Section
+from unmask.base.section import Section, nested
 from unmask.cli.options import parse, says_flags
 from unmask.cli.output import print_result
 from unmask.data.detokenize import DETOKENIZERS
@@ -90,13 +89,14 @@ class EvaluateArguments(ScoringArguments):
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|HF_FOLDER")] = Field(
         description="folder of a run, or folder or hub name of a Hugging Face masked language model"
     )
-    corpus: SourceOptions = SourceOptions()
+    corpus: SourceOptions = nested(SourceOptions)
 
 
 @says_flags(EvaluateArguments)
 def likelihood_command(arguments: Sequence[str]) -> int:
     """Run ``unmask evaluate RUN``: 0 when done, 1 if one of several corpora could not be had."""
     asked = parse(EvaluateArguments, "unmask evaluate", arguments)
+    from unmask.base.console import PlainConsole
     from unmask.evaluate import evaluate_subject
     from unmask.evaluate.zeroshot import evaluate_corpora
 
@@ -143,6 +143,7 @@ def open_checked(name: str, asked: ScoringArguments, options: "LikelihoodOptions
 
 def print_rows(rows: "list[Row]", as_json: bool) -> int:
     """Print the evaluations of many corpora; 1 if one of them could not be had."""
+    from unmask.base.console import PlainConsole
     from unmask.evaluate.zeroshot import Failure, corpora_table
 
     failures = [row for row in rows if isinstance(row, Failure)]

@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 from pydantic import Field
 
-from unmask.base.console import PlainConsole
+from unmask.base.section import nested
 from unmask.cli.evaluate.likelihood import (
     BlockOptions,
     ScoringArguments,
@@ -31,13 +31,14 @@ class SuiteArguments(ScoringArguments):
         description="zeroshot (WikiText-2 and -103, PTB, LM1B, LAMBADA, AG News, PubMed, arXiv), "
         "or a folder, each text file of which is a corpus",
     )
-    corpus: BlockOptions = BlockOptions()
+    corpus: BlockOptions = nested(BlockOptions)
 
 
 @says_flags(SuiteArguments)
 def suite_command(arguments: Sequence[str]) -> int:
     """Run ``unmask evaluate suite``: 0 when done, 1 if one of the corpora could not be had."""
     asked = parse(SuiteArguments, "unmask evaluate suite", arguments)
+    from unmask.base.console import PlainConsole
     from unmask.evaluate.zeroshot import evaluate_corpora, suite_sources
 
     sources, options = suite_sources(asked.suite), scoring(asked, asked.corpus)

@@ -8,7 +8,6 @@ from typing import Annotated
 import tyro
 from pydantic import Field
 
-from unmask.base.console import PlainConsole
 from unmask.base.section import Section
 from unmask.cli.base import run_folder
 from unmask.cli.options import parse, says_flags
@@ -53,6 +52,7 @@ def tasks_command(arguments: Sequence[str]) -> int:
     """Run ``unmask evaluate tasks``."""
     asked = parse(TasksArguments, "unmask evaluate tasks", arguments)
     run_folder(asked.run)
+    from unmask.base.console import PlainConsole
     from unmask.evaluate.lm_eval import run_tasks, tasks_table
     from unmask.run import open_run
     from unmask.train.device import choose_device
