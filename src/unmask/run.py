@@ -89,9 +89,7 @@ def settle_recipe(config: Config, data: Data, console: Console) -> Config:
         locality = mutual_information(read_text(data.train))
     bell = recommended_bell(locality).recipe.partition(":")[2]
     recipe = with_bell(config.recipe, bell)
-    console.print(
-        f"{config.recipe}: {recipe}, by the locality of the training text", highlight=False
-    )
+    console.print(f"{config.recipe}: {recipe}, by the locality of the training text")
     return with_options(config, {"recipe": recipe})
 
 

@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (141 where the reader of the output has gone).
     """
     open_streams()
+    # To look for plugins, pydantic reads the metadata of all that is installed, at each start.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     with _interruptions() as received:
         try:
             status = _run(list(sys.argv[1:] if arguments is None else arguments))
