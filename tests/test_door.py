@@ -19,6 +19,7 @@ from rich.table import Table
 import unmask
 from unmask.base.console import PlainConsole
 from unmask.base.errors import UserError
+from unmask.base.files import write_whole
 from unmask.base.text import visible
 from unmask.cli import main
 from unmask.cli.analyze import ANALYSES
@@ -365,6 +366,22 @@ def test_a_machine_without_room_or_permission_is_a_line(
     status, text = unmask("sample", run, "--out", file)
     assert (status, text) == (2, f"error: {os.strerror(code)}: {file}\n")
     assert not file.exists()
+
+
+@pytest.mark.parametrize("made", [OSError(errno.ENOSPC, "no room"), KeyboardInterrupt()])
+def test_a_file_that_cannot_be_written_leaves_nothing(
+    made: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise made
+
+    monkeypatch.setattr(os, "fsync", fail)
+    (tmp_path / "old").write_text("as it was")
+    for name in ("old", "new"):
+        with pytest.raises(type(made)) as caught:
+            write_whole(tmp_path / name, b"half of it")
+        assert getattr(caught.value, "filename", None) in (None, str(tmp_path / name))
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["as it was"]
 
 
 def test_too_little_memory_is_a_line(
