@@ -19,7 +19,8 @@ from rich.progress import track
 from unmask.data.load import own_validation, pack_text
 from unmask.diffusion.estimators import ESTIMATORS
 from unmask.evaluate import open_subject
-from unmask.train.validation import ValidationConfig, validate
+from unmask.train.config import ValidationConfig
+from unmask.train.validation import validate
 
 
 def main() -> None:

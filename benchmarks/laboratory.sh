@@ -27,7 +27,7 @@ others+=,puma,bell-pairs,bell-spans,bell-scattered,bell-anneal,bell-after-ar,fas
 compare() { # FOLDER SEEDS RECIPES OPTIONS...
   local folder=$1 seeds=$2 recipes=$3
   shift 3
-  "$python" -m unmask.cli compare --preset laboratory --run "$runs/$folder" --recipes "$recipes" \
+  "$python" -m unmask compare --preset laboratory --run "$runs/$folder" --recipes "$recipes" \
     --seeds "$seeds" --jobs 2 --train.steps 600 --train.compile --train.precision bf16 \
     --train.save-every 200 --train.keep 9 --validation.every 50 --validation.draws 2 "$@"
   "$python" benchmarks/halves.py "$runs/$folder" --groups >"$runs/$stage.md"

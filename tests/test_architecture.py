@@ -25,6 +25,7 @@ LOWEST_FIRST = [
     "compare",
     "analyze",
     "cli",
+    "__main__",
 ]
 LEVEL = {room: level for level, room in enumerate(LOWEST_FIRST)}
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")

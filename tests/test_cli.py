@@ -178,26 +178,29 @@ def test_bad_requests_for_samples(unmask: Call, small: list[str], tmp_path: Path
     empty = tmp_path / "empty.txt"
     empty.write_text(" \n")
     for options, said in (
-        (["--num", "0"], "num must be at least 1"),
-        (["--steps", "0"], "steps must be at least 1"),
-        (["--length", "33"], "between 1 and 32"),
-        (["--top-p", "0"], "(0, 1]"),
-        (["--top-p", "1.5"], "(0, 1]"),
-        (["--top-k", "-1"], "top-k"),
-        (["--temperature", "-1"], "temperature"),
+        (["--num", "0"], "--num: "),
+        (["--steps", "0"], "--steps: "),
+        (["--length", "33"], "--length must be between 1 and 32"),
+        (["--length", "0", "--prompt", "a"], "--length: "),
+        (["--top-p", "0"], "--top-p: "),
+        (["--top-p", "1.5"], "--top-p: "),
+        (["--top-k", "-1"], "--top-k: "),
+        (["--temperature", "-1"], "--temperature: "),
         (["--sampler", "gibbs"], "valid: ancestral"),
-        (["--block-length", "0"], "length must be at least 1"),
-        (["--prompt", "x" * 30], "more than the run's block size"),
+        (["--block-length", "0"], "--block-length: "),
+        (["--prompt", "x" * 30, "--length", "8"], "more than the run's block size"),
         (["--infill", "nothing hidden"], "[MASK*12]"),
         (["--infill", "a[MASK*0]"], "[MASK*0]"),
         (["--infill", "a[MASK*40]"], "block size"),
         (["--infill-file", tmp_path / "none.txt"], "none.txt"),
         (["--infill-file", empty], "is empty"),
         (["--infill", "a[MASK]", "--prompt", "b"], "give one"),
+        (["--out", tmp_path], "--out: "),
+        (["--out", tmp_path / "none" / "a.txt"], "there is no folder"),
         (["--checkpoint", "7"], "among 1"),
         (["--device", "tpu"], "valid: auto, cpu"),
     ):
-        status, text = unmask("sample", run, "--length", 8, *options)
+        status, text = unmask("sample", run, *options)
         assert status == 2 and said in text, text
     status, text = unmask("sample", tmp_path / "nothing")
     assert status == 2 and "not a run" in text

@@ -1,5 +1,6 @@
 """A built wheel runs where only the wheel and its dependencies are: presets inside, sources out."""
 
+import json
 import os
 import subprocess
 import sys
@@ -45,7 +46,8 @@ def train_with(python: Path, folder: Path) -> None:
 
     options = ("--corpus.source", "lines.txt:document=line", "--corpus.block-size", "32")
     call("train", "--run", "r", *options, "--train.steps", "2", "--validation.blocks", "8")
-    assert "sample 1" in call("sample", "r", "--num", "1", "--length", "8", "--steps", "2")
+    found = call("sample", "r", "--num", "1", "--length", "8", "--steps", "2", "--json")
+    assert json.loads(found)["tokens"] == 8
 
 
 def test_the_wheel_holds_package_and_data_and_nothing_else(wheel: Path) -> None:

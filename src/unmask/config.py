@@ -1,6 +1,7 @@
 """The whole configuration of a run: the sections of the rooms, presets, YAML."""
 
 import math
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,11 @@ from pydantic import Field, field_validator
 from unmask.base.errors import UserError, shown, unknown
 from unmask.base.files import read_utf8, write_whole
 from unmask.base.numbers import LARGEST_SEED
-from unmask.base.section import Section
+from unmask.base.section import Section, nested
 from unmask.base.strict_yaml import read_yaml, write_yaml
 from unmask.data import CorpusConfig
 from unmask.model import ModelConfig
-from unmask.recipe import is_auto, parse_recipe, with_bell
-from unmask.train import TrainConfig
-from unmask.train.validation import ValidationConfig
+from unmask.train import TrainConfig, ValidationConfig
 
 
 class Config(Section):
@@ -33,10 +32,10 @@ class Config(Section):
         description="NAME[:key=value,...], e.g. bell:mean=0.4,std=0.15; bell:auto: the bell that "
         "the corpus asks for, computed before training",
     )
-    corpus: CorpusConfig = CorpusConfig()
-    model: ModelConfig = ModelConfig()
-    train: TrainConfig = TrainConfig()
-    validation: ValidationConfig = ValidationConfig()
+    corpus: CorpusConfig = nested(CorpusConfig)
+    model: ModelConfig = nested(ModelConfig)
+    train: TrainConfig = nested(TrainConfig)
+    validation: ValidationConfig = nested(ValidationConfig)
 
     @field_validator("recipe")
     @classmethod
@@ -45,6 +44,9 @@ class Config(Section):
 
         ``bell:auto`` stays until the corpus is known (`unmask.run.settle_recipe`).
         """
+        # Here, because it imports torch, which showing the help must not.
+        from unmask.recipe import is_auto, parse_recipe, with_bell  # noqa: PLC0415
+
         if is_auto(text):
             parse_recipe(with_bell(text, "mean=0.5,std=0.2"))  # told now if the rest is wrong
             return text
@@ -70,6 +72,17 @@ def load_preset(names: str) -> Config:
     Raises:
         UserError: no such preset; the valid ones are listed.
     """
+    return Config(**_preset_values(names))
+
+
+def preset_as_shown(names: str) -> Config:
+    """`load_preset` for a help text: the recipe as the preset writes it, unchecked."""
+    values = _preset_values(names)
+    recipe = values.pop("recipe", Config.model_fields["recipe"].default)
+    return Config(**values).model_copy(update={"recipe": recipe})
+
+
+def _preset_values(names: str) -> dict[str, Any]:
     presets = _presets()
     values: dict[str, Any] = {}
     for name in names.split(","):
@@ -77,7 +90,7 @@ def load_preset(names: str) -> Config:
             raise unknown("preset", name, presets)
         values = _merge(values, presets[name])
     values.pop(COMPARED, None)
-    return Config(**values)
+    return values
 
 
 def compared_recipes(names: str) -> str:
@@ -87,6 +100,7 @@ def compared_recipes(names: str) -> str:
     return next((str(recipes) for recipes in reversed(said) if recipes), "standard,bell")
 
 
+@cache
 def _presets() -> dict[str, dict[str, Any]]:
     """What each shipped preset sets."""
     folder = resources.files("unmask") / "presets"

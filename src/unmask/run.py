@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from unmask.base.errors import UserError
 from unmask.base.files import check_writable, locked, parse_json, read_utf8, write_whole
 from unmask.base.memory import check_memory
+from unmask.base.text import visible
 from unmask.config import Config, differences, load_config, save_config, with_options
 from unmask.data import Data, Tokenizer, load_data, saved_tokenizer
 from unmask.data.information import mutual_information, read_text
@@ -124,9 +126,7 @@ def settle_recipe(config: Config, data: Data, console: Console) -> Config:
         locality = mutual_information(read_text(data.train))
     bell = recommended_bell(locality).recipe.partition(":")[2]
     recipe = with_bell(config.recipe, bell)
-    console.print(
-        f"{config.recipe}: {recipe}, by the locality of the training text", highlight=False
-    )
+    console.print(f"{config.recipe}: {recipe}, by the locality of the training text")
     return with_options(config, {"recipe": recipe})
 
 
@@ -262,4 +262,4 @@ def _introduce(
         "text's token frequencies: what a model without context reaches",
     }
     for name, text in lines.items():
-        console.print(f"[bold]{name:>8}[/bold]  {text}", highlight=False, soft_wrap=True)
+        console.print(Text(f"{name:>8}  ", "bold") + Text(visible(str(text))), soft_wrap=True)

@@ -105,7 +105,7 @@ def test_killed_half_way_and_repeated(small: list[str], unmask: Call, tmp_path: 
     steps = 400
     options = [*small, "--train.steps", str(steps), "--validation.every", "50"]
     options += ["--recipes", "standard,bell", "--jobs", "2"]
-    command = [sys.executable, "-m", "unmask.cli", "compare", "--run", str(folder), *options]
+    command = [sys.executable, "-m", "unmask", "compare", "--run", str(folder), *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ})
     metrics = folder / "bell/seed-0/metrics.jsonl"
     deadline = time.monotonic() + 90

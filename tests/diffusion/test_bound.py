@@ -15,7 +15,8 @@ from enumeration import (
 
 from unmask.data import Blocks
 from unmask.diffusion.bound import exact_nll, nelbo_from_draws
-from unmask.train.validation import ValidationConfig, validate
+from unmask.train.config import ValidationConfig
+from unmask.train.validation import validate
 
 V, L = 3, 4
 MASK = V

@@ -11,7 +11,8 @@ from unmask.base.errors import UserError
 from unmask.data import Blocks
 from unmask.diffusion.bound import nelbo_from_draws
 from unmask.diffusion.estimators import CONTROL, ESTIMATORS, find_estimator
-from unmask.train.validation import ValidationConfig, _surplus, validate
+from unmask.train.config import ValidationConfig
+from unmask.train.validation import _surplus, validate
 
 V, L = 3, 5
 MASK = V

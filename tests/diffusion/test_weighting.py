@@ -13,8 +13,9 @@ from unmask.model import ModelConfig, Transformer
 from unmask.recipe import RECIPES, parse_recipe
 from unmask.train import TrainConfig
 from unmask.train.batch import draw_batches
+from unmask.train.config import ValidationConfig
 from unmask.train.step import batch_loss
-from unmask.train.validation import ValidationConfig, validate
+from unmask.train.validation import validate
 
 L = 4
 UNBIASED = [

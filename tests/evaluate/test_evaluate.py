@@ -124,17 +124,17 @@ def test_a_suite_of_files_is_a_table_and_a_list(run, evaluated, unmask, tmp_path
     (folder / "wikitext-part.txt").write_text("the cat , on a mat @-@ far .\n" * 30)
     rows = [{"text": "one big dog and a cat"}] * 40
     (folder / "dogs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = evaluated(run, "--suite", folder)
+    found = evaluated("suite", run, folder)
     assert [Path(row["corpus"]).name for row in found] == ["dogs.jsonl", "wikitext-part.txt"]
     assert [row["detokenize"] for row in found] == ["none", "wikitext"]
     assert all(set(row) >= KEYS for row in found)
     same(evaluated(run, "--corpus.source", folder / "dogs.jsonl"), found[0])
-    plain = evaluated(run, "--suite", folder, "--detokenize", "none")[1]
+    plain = evaluated("suite", run, folder, "--detokenize", "none")[1]
     assert plain["tokens"] > found[1]["tokens"]
     # Nats a word of the text as published, in which words are counted.
     nats = found[1]["nelbo"] * found[1]["tokens"]
     assert math.log(found[1]["word_ppl"]) == pytest.approx(nats / (30 * 9))
-    status, text = unmask("evaluate", run, "--suite", folder)
+    status, text = unmask("evaluate", "suite", run, folder)
     assert status == 0 and "dogs.jsonl" in text and "ppl/word" in text
 
 
@@ -155,7 +155,7 @@ def test_the_zero_shot_suite_says_what_is_out_of_reach(run, evaluated, monkeypat
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    rows = evaluated(run, "--suite", "zeroshot", status=1)
+    rows = evaluated("suite", run, "zeroshot", status=1)
     assert len(rows) == 8
     assert all("cannot be loaded" in row["error"] for row in rows)
 
@@ -177,7 +177,7 @@ def test_the_suite_s_corpora_from_local_folders(run, evaluated, tmp_path, monkey
     del preset["revision"]
     monkeypatch.setitem(SOURCES, "ptb", partial(SOURCES["ptb"].func, preset))
     monkeypatch.setattr(zeroshot, "ZEROSHOT", ("ptb",))
-    (row,) = evaluated(run, "--suite", "zeroshot")
+    (row,) = evaluated("suite", run, "zeroshot")
     assert row["detokenize"] == "ptb"
     assert row["tokens"] == 20 * (len("the cat didn't see 1 dogs") + 1)
 
@@ -185,19 +185,25 @@ def test_the_suite_s_corpora_from_local_folders(run, evaluated, tmp_path, monkey
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--budget", "100"], ["budget 100 is too small", "256"]),
+        (["--budget", "100"], ["--budget: 100 is too small", "256"]),
+        (["--budget", "-1"], ["--budget: ", "greater than or equal to 1"]),
         (["--draws", "3"], ["even, not 3"]),
-        (["--draws", "0"], ["draws must be at least 1"]),
-        (["--batch-size", "0"], ["batch_size must be at least 1"]),
+        (["--draws", "0"], ["--draws: ", "greater than or equal to 1"]),
+        (["--batch-size", "0"], ["--batch-size: ", "greater than or equal to 1"]),
         (["--estimator", "magic"], ["'magic'", "controlled", "fixed-count"]),
         (["--detokenize", "magic"], ["'magic'", "wikitext", "auto"]),
         (["--detokenize", "ptb"], ["is for another corpus"]),
         (["--checkpoint", "5"], ["'5'", "last, best", "4, 8"]),
         (["--corpus.source", "no/such.txt"], ["no/such.txt"]),
         (["--corpus.source", "EMPTY"], ["holds no text"]),
-        (["--corpus.block-size", "1"], ["at least 2, not 1"]),
-        (["--suite", "nowhere"], ["'nowhere'", "zeroshot"]),
-        (["--suite", "zeroshot", "--corpus.source", "EMPTY"], ["give one of"]),
+        (
+            ["--corpus.block-size", "1"],
+            ["--corpus.block-size: ", "greater than or equal to 2, not 1"],
+        ),
+        (["--suite", "zeroshot"], ["unmask evaluate suite RUN"]),
+        (["--generative"], ["unmask evaluate generative RUN"]),
+        (["--generate.num=3"], ["unmask evaluate generative RUN"]),
+        (["--tasks", "piqa"], ["unmask evaluate tasks RUN"]),
         (["--device", "tpu"], ["'tpu'"]),
     ],
     ids=lambda value: " ".join(value) if value[0].startswith("--") else "",
@@ -209,6 +215,40 @@ def test_bad_input_is_one_clear_error(run, unmask, tmp_path, options, said):
     assert status == 2 and "Traceback" not in text
     for words in said:
         assert words in text, text
+
+
+def test_a_suite_that_is_not_there(run, unmask):
+    status, text = unmask("evaluate", "suite", run, "nowhere")
+    assert status == 2 and "'nowhere'" in text and "zeroshot" in text
+
+
+def test_a_run_s_folder_can_bear_the_name_of_a_task(run, unmask, monkeypatch):
+    run.rename(run.parent / "suite")
+    monkeypatch.chdir(run.parent)
+    status, text = unmask("evaluate", "./suite", "--draws", "2", "--json")
+    assert status == 0 and '"nelbo"' in text
+    assert unmask("evaluate", "suite")[0] == 2
+
+
+def test_impossible_texts_are_refused_before_a_judge_is_loaded(run, unmask, monkeypatch):
+    def loaded(*_):
+        raise AssertionError("the judge was loaded")
+
+    monkeypatch.setattr("unmask.evaluate.judge.load_judge", loaded)
+    monkeypatch.setattr("unmask.run.open_run", loaded)
+    for options, said in (
+        (["--num", "1"], "--num: "),
+        (["--length", "33"], "--length must be between 2 and 32"),
+        (["--steps", "0"], "--steps: "),
+        (["--sampler", "magic"], "'magic'"),
+        (["--temperatures", "1", "0"], "--temperatures: input should be greater than 0, not 0.0"),
+        (["--temperatures", "nan"], "--temperatures: "),
+        (["--seed", "-1"], "--seed: "),
+    ):
+        status, text = unmask("evaluate", "generative", run, *options)
+        assert status == 2 and said in text, text
+    status, text = unmask("evaluate", "tasks", run, "piqa", "--limit", "0")
+    assert status == 2 and "--limit: " in text, text
 
 
 def test_a_folder_that_is_no_model_and_one_that_is_not_there(unmask, tmp_path):
@@ -228,3 +268,5 @@ def test_a_mistyped_path_is_not_looked_for_on_the_hub(run, unmask):
     for name in (run.parent / "rnu", "./nowhere", "studies/of/nothing"):
         status, text = unmask("evaluate", name)
         assert status == 2 and "there is no folder" in text, text
+    status, text = unmask("evaluate", run.with_name(run.name + "x"))
+    assert status == 2 and f"did you mean {run}?" in text, text

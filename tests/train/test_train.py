@@ -180,7 +180,7 @@ def test_a_signal_saves_and_ends_and_resume_goes_on(small: list[str], tmp_path: 
     run = tmp_path / "run"
     options = [*small, "--validation.every", "100000", "--train.steps", "100000"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "unmask.cli", "train", "--run", str(run), *options],
+        [sys.executable, "-m", "unmask", "train", "--run", str(run), *options],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -197,7 +197,7 @@ def test_a_signal_saves_and_ends_and_resume_goes_on(small: list[str], tmp_path: 
     saved = json.loads((checkpoint / "checkpoint.json").read_text())
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     assert saved["step"] == lines[-1]["step"]
-    arguments = [sys.executable, "-m", "unmask.cli", "train", "--run", str(run), "--resume"]
+    arguments = [sys.executable, "-m", "unmask", "train", "--run", str(run), "--resume"]
     done = subprocess.run([*arguments, "--train.steps", str(saved["step"] + 2)], check=False)
     assert done.returncode == 0
 

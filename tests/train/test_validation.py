@@ -7,7 +7,8 @@ import torch
 from unmask.data import Blocks
 from unmask.diffusion.noise import Stream, uniform, uniform_double
 from unmask.model import ModelConfig, Transformer
-from unmask.train.validation import ValidationConfig, evenly_spaced, validate
+from unmask.train.config import ValidationConfig
+from unmask.train.validation import evenly_spaced, validate
 
 V, L, N = 11, 7, 20
 MASK = V

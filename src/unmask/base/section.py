@@ -1,8 +1,8 @@
 """The base of every section of the configuration: frozen, strictly typed, told off in one line."""
 
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from unmask.base.errors import UserError, shown, unknown
 
@@ -20,6 +20,17 @@ class Section(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise UserError(*_problems(error, type(self))) from None
+
+
+S = TypeVar("S", bound=Section)
+
+
+def nested(kind: type[S]) -> Any:
+    """A field that is a section, with its defaults; its docstring is the field's description.
+
+    Without one, the help's parser would read and parse the source for it, which takes a while.
+    """
+    return Field(kind(), description=kind.__doc__)
 
 
 def _problems(error: ValidationError, section: type[BaseModel]) -> list[str]:

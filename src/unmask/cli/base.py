@@ -1,60 +1,70 @@
-"""What the commands share: what one is, the options' base, and what several of them say."""
+"""What the commands share: what their options are laid over, and what several of them say."""
 
 import argparse
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from unmask.base.errors import UserError
-from unmask.config import Config, compared_recipes, load_config, load_preset, preset_names
+from unmask.base.files import nearest
+from unmask.cli.output import print_result
+from unmask.config import (
+    Config,
+    compared_recipes,
+    load_config,
+    load_preset,
+    preset_as_shown,
+    preset_names,
+)
 
 DEFAULT_PRESET = "nano,fast"
 PRESET_HELP = f"Where to start: {', '.join(preset_names())}, or several, the last over the first."
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command: (its arguments, where to print) -> exit status, and what it does in a line."""
-
-    run: Callable[[Sequence[str], Console], int]
-    summary: str
-
-
-def list_commands(commands: Mapping[str, Command]) -> str:
-    """A line for each, for the help."""
-    width = max(map(len, commands)) + 2
-    return "\n".join(f"  {name:<{width}}{c.summary}" for name, c in commands.items())
 
 
 STOPPED = "stopped, and the runs have saved themselves; repeat the command to go on"
 """What is said when a signal ends a comparison."""
 
 
-def checked_jobs(seeds: int, jobs: int) -> int:
-    """Runs at once: as asked, or for 0 one for each two cores.
-
-    Raises:
-        UserError: a number of seeds or jobs that is out of range.
-    """
-    for name, value, least in (("seeds", seeds, 1), ("jobs", jobs, 0)):
-        if value < least:
-            raise UserError(f"--{name} must be at least {least}, not {value}")
+def jobs_at_once(jobs: int) -> int:
+    """Runs at once: as asked, or for 0 one for each two cores."""
     return jobs or max(1, (os.cpu_count() or 1) // 2)
 
 
-def show_study(record: dict[str, Any], page: Path, as_json: bool, console: Console) -> None:
+def show_study(record: dict[str, Any], page: Path, as_json: bool) -> None:
     """Print a study's record as JSON, or its conclusion and where its page is."""
     if as_json:
-        print(json.dumps(record, allow_nan=False))
+        print_result(json.dumps(record, allow_nan=False))
         return
     for line in record["conclusion"]:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"records and page: {page}", highlight=False, soft_wrap=True)
+        print_result(line)
+    print_result(f"records and page: {page}")
+
+
+def run_folder(folder: Path) -> Path:
+    """A folder that holds a run.
+
+    Raises:
+        UserError: it does not; the nearest name beside it is given.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder} is not a run: it holds no config.yaml{nearest(folder)}")
+    return folder
+
+
+def check_output(file: Path) -> None:
+    """Tell before any work that a result could not be written.
+
+    Raises:
+        UserError: the file is a folder, or its folder is not there or cannot be written to.
+    """
+    if file.is_dir():
+        raise UserError(f"out: {file} is a folder")
+    if not file.parent.is_dir():
+        raise UserError(f"out: there is no folder {file.parent}{nearest(file.parent)}")
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise UserError(f"out: {file} cannot be written")
 
 
 def default_recipes(arguments: Sequence[str]) -> str:
@@ -65,6 +75,8 @@ def default_recipes(arguments: Sequence[str]) -> str:
 def base_config(arguments: Sequence[str]) -> Config:
     """What the options are laid over: the resumed run's configuration, or preset and file."""
     known = _known(arguments)
+    if {"-h", "--help"} & {*arguments} and not (known.resume or known.config):
+        return preset_as_shown(known.preset or DEFAULT_PRESET)
     if known.resume and known.run and not (known.preset or known.config):
         saved = known.run / "config.yaml"
         if saved.is_file():

@@ -1,28 +1,28 @@
 """``unmask compare``."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
+from pydantic import Field
 
+from unmask.base.section import Section, nested
 from unmask.cli.base import (
     DEFAULT_PRESET,
     PRESET_HELP,
     STOPPED,
     base_config,
-    checked_jobs,
     default_recipes,
+    jobs_at_once,
 )
-from unmask.compare import Interrupted, QualityOptions, compare, parse_arms, summary_table
-from unmask.compare.report import write_report
+from unmask.cli.options import parse, says_flags
+from unmask.cli.output import print_result
+from unmask.compare.options import QualityOptions
 from unmask.config import Config
 
 
-@dataclass
-class CompareArguments:
+class CompareArguments(Section):
     """Train recipes side by side and measure how much sooner each reaches the baseline's bound.
 
     Runs go to RUN/<recipe>/seed-<s>; finished ones are used again and interrupted ones go on, so
@@ -30,35 +30,47 @@ class CompareArguments:
     Example: unmask compare --preset nano --run runs/cmp --recipes standard,bell --seeds 3
     """
 
-    config_values: Annotated[Config, tyro.conf.arg(name="")]
-    run: Path
-    """Folder of the comparison: the runs, comparison.json and report/ go there."""
-    recipes: str = "standard,bell"
-    """The baseline, then what is compared with it: NAME[:key=value,...][+train.option=value...];
-    all: every named recipe, and bell:auto."""
-    seeds: int = 1
-    """Seeds for each recipe; an interval needs at least two."""
-    jobs: int = 0
-    """Runs at once, the cores divided between them; 0: one for each two cores."""
-    evaluate: bool = False
-    """Afterwards, measure every kept checkpoint (train.save-every, train.keep): the likelihood of
-    --quality.corpora, and texts of its own under --quality.judge."""
-    quality: QualityOptions = field(default_factory=QualityOptions)
-    preset: Annotated[str, tyro.conf.arg(help=PRESET_HELP)] = DEFAULT_PRESET
-    config: Path | None = None
-    """YAML file with any of the options below, over the preset."""
-
-
-def compare_command(arguments: Sequence[str], console: Console) -> int:
-    """Run ``unmask compare``: 0 when every run is done, 1 if one diverged or failed."""
-    parsed = tyro.cli(
-        CompareArguments,
-        prog="unmask compare",
-        args=arguments,
-        default=CompareArguments(base_config(arguments), tyro.MISSING, default_recipes(arguments)),
+    config_values: Annotated[Config, tyro.conf.arg(name="")] = Field(description="of each run")
+    run: Path = Field(
+        description="folder of the comparison: the runs, comparison.json and report/ go there"
     )
-    jobs = checked_jobs(parsed.seeds, parsed.jobs)
+    recipes: str = Field(
+        "standard,bell",
+        description="the baseline, then what is compared with it: "
+        "NAME[:key=value,...][+train.option=value...]; all: every named recipe, and bell:auto",
+    )
+    seeds: int = Field(1, ge=1, description="seeds for each recipe; an interval needs at least two")
+    jobs: int = Field(
+        0, ge=0, description="runs at once, the cores divided between them; 0: one for two cores"
+    )
+    evaluate: bool = Field(
+        False,
+        description="afterwards, measure every kept checkpoint (train.save-every, train.keep): "
+        "the likelihood of --quality.corpora, and texts of its own under --quality.judge",
+    )
+    quality: QualityOptions = nested(QualityOptions)
+    preset: str = Field(DEFAULT_PRESET, description=PRESET_HELP)
+    config: Path | None = Field(
+        None, description="YAML file with any of the options below, over the preset"
+    )
+
+
+@says_flags(CompareArguments)
+def compare_command(arguments: Sequence[str]) -> int:
+    """Run ``unmask compare``: 0 when every run is done, 1 if one diverged or failed."""
+    default = CompareArguments.model_construct(
+        config_values=base_config(arguments),
+        run=tyro.MISSING,
+        recipes=default_recipes(arguments),
+    )
+    parsed = parse(CompareArguments, "unmask compare", arguments, default)
+    from unmask.base.console import PlainConsole
+    from unmask.compare import Interrupted, compare, parse_arms, summary_table
+    from unmask.compare.report import write_report
+
+    jobs = jobs_at_once(parsed.jobs)
     arms = parse_arms(parsed.recipes, parsed.config_values)
+    console = PlainConsole()
     try:
         summary = compare(
             arms,
@@ -72,7 +84,7 @@ def compare_command(arguments: Sequence[str], console: Console) -> int:
         console.print(STOPPED)
         return 128 + stopped.number
     console.print(summary_table(summary))
-    console.print(f"records: {parsed.run / 'comparison.json'}", soft_wrap=True)
-    console.print(f"report:  {write_report(parsed.run)}", soft_wrap=True)
+    print_result(f"records: {parsed.run / 'comparison.json'}")
+    print_result(f"report:  {write_report(parsed.run)}")
     states = {run["state"] for recipe in summary["recipes"] for run in recipe["runs"]}
     return 0 if states == {"done"} else 1

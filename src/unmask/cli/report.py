@@ -1,26 +1,30 @@
 """``unmask report``."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
+from pydantic import Field
 
-from unmask.compare.report import write_report
+from unmask.base.section import Section
+from unmask.cli.options import parse, says_flags
+from unmask.cli.output import print_result
 
 
-@dataclass
-class ReportArguments:
+class ReportArguments(Section):
     """Make the report of a comparison again, from its records alone."""
 
-    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
-    """Folder of the comparison."""
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")] = Field(
+        description="folder of the comparison"
+    )
 
 
-def report_command(arguments: Sequence[str], console: Console) -> int:
+@says_flags(ReportArguments)
+def report_command(arguments: Sequence[str]) -> int:
     """Run ``unmask report``."""
-    parsed = tyro.cli(ReportArguments, prog="unmask report", args=arguments)
-    console.print(f"report: {write_report(parsed.run)}", soft_wrap=True)
+    parsed = parse(ReportArguments, "unmask report", arguments)
+    from unmask.compare.report import write_report
+
+    print_result(f"report: {write_report(parsed.run)}")
     return 0

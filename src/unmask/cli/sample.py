@@ -1,31 +1,36 @@
 """``unmask sample``."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress import Progress
-from rich.rule import Rule
-from rich.text import Text
-from torch import Tensor
+from pydantic import Field
 
 from unmask.base.errors import UserError
-from unmask.diffusion.sampler import SAMPLERS
-from unmask.run import Run, open_run
-from unmask.sample import SamplerOptions, complete, infill, sample
-from unmask.train.device import choose_device
+from unmask.base.files import write_whole
+from unmask.base.section import Section
+from unmask.base.text import visible
+from unmask.cli.base import check_output, run_folder
+from unmask.cli.options import parse, says_flags
+from unmask.cli.output import print_result
+from unmask.config import Config, load_config
+
+if TYPE_CHECKING:
+    from rich.console import Group, RenderableType
+    from torch import Tensor
+
+    from unmask.base.console import PlainConsole
+    from unmask.run import Run
+    from unmask.sample import SamplerOptions
 
 _LENGTH = 128
-_SAMPLER_HELP = f"{', '.join(SAMPLERS)}: in which order positions are revealed."
+_STEPS = 64
 
 
-@dataclass
-class SampleArguments:
+class SampleArguments(Section):
     """Print texts drawn from a trained run: from nothing, after prompts, or in the gaps of a text.
 
     Examples:
@@ -34,125 +39,231 @@ class SampleArguments:
     unmask sample runs/a --infill "def add(a, b):[MASK*12]return c"
     """
 
-    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """Folder of the run."""
-    num: int = 4
-    """How many texts (for each prompt)."""
-    length: int | None = None
-    """New tokens in each; by default 128, or what the run's block size leaves room for."""
-    prompt: tuple[str, ...] = ()
-    """Texts to continue."""
-    infill: str | None = None
-    """A text with gaps to fill: [MASK*12] for 12 tokens, [MASK] for one; \\[MASK] is plain text."""
-    infill_file: Path | None = None
-    """A file with such a text."""
-    sampler: Annotated[str, tyro.conf.arg(help=_SAMPLER_HELP)] = "ancestral"
-    steps: int = 64
-    """Denoising steps; more are slower and better, up to one a token."""
-    temperature: float = 1.0
-    """Below 1 likelier tokens, 0 always the likeliest."""
-    top_p: float = 1.0
-    """Draw from the likeliest tokens that together hold this much of the probability."""
-    top_k: int = 0
-    """Draw from this many likeliest tokens; 0: all."""
-    block_length: int | None = None
-    """Fill this many tokens at a time, from left to right; by default all together."""
-    seed: int = 0
-    """Another seed, other texts."""
-    checkpoint: str = "last"
-    """last, best (lowest validation NELBO), or a step number."""
-    watch: bool = False
-    """Show in the terminal how the tokens are unmasked."""
-    device: str = "auto"
-    """auto, cpu, cuda or mps."""
-
-
-def sample_command(arguments: Sequence[str], console: Console) -> int:
-    """Run ``unmask sample``."""
-    parsed = tyro.cli(SampleArguments, prog="unmask sample", args=arguments)
-    options = SamplerOptions(
-        parsed.sampler,
-        parsed.steps,
-        parsed.temperature,
-        parsed.top_k,
-        parsed.top_p,
-        parsed.block_length,
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")] = Field(
+        description="folder of the run"
     )
-    template = _template(parsed)
-    device = choose_device(parsed.device)
-    run = open_run(parsed.run, parsed.checkpoint)
+    num: int = Field(4, ge=1, description="how many texts (for each prompt)")
+    length: int | None = Field(
+        None,
+        ge=1,
+        description=f"new tokens in each; by default {_LENGTH}, or what the run's block size "
+        "leaves room for",
+    )
+    prompt: tuple[str, ...] = Field((), description="texts to continue")
+    infill: str | None = Field(
+        None,
+        description="a text with gaps to fill: [MASK*12] for 12 tokens, [MASK] for one; "
+        r"\[MASK] is plain text",
+    )
+    infill_file: Path | None = Field(None, description="a file with such a text")
+    sampler: str = Field(
+        "ancestral",
+        description="in which order positions are revealed: ancestral, first-hitting, confidence, "
+        "margin or entropy",
+    )
+    steps: int | None = Field(
+        None,
+        ge=1,
+        description="denoising steps; more are slower and better, up to one a token; by default "
+        f"{_STEPS}",
+    )
+    temperature: float = Field(
+        1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="below 1 likelier tokens, 0 always the likeliest",
+    )
+    top_p: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="draw from the likeliest tokens that together hold this much of the "
+        "probability",
+    )
+    top_k: int = Field(0, ge=0, description="draw from this many likeliest tokens; 0: all")
+    block_length: int | None = Field(
+        None,
+        ge=1,
+        description="fill this many tokens at a time, from left to right; by default all together",
+    )
+    seed: int = Field(0, ge=0, description="another seed, other texts")
+    checkpoint: str = Field(
+        "last", description="last, best (lowest validation NELBO), or a step number"
+    )
+    watch: bool = Field(False, description="show in the terminal how the tokens are unmasked")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        False, description="a JSON object a line for each text, and nothing else"
+    )
+    out: Path | None = Field(None, description="file that the texts, or the JSON lines, go to")
+    device: str = Field("auto", description="auto, cpu, cuda or mps")
+
+
+@says_flags(SampleArguments)
+def sample_command(arguments: Sequence[str]) -> int:
+    """Run ``unmask sample``."""
+    asked = parse(SampleArguments, "unmask sample", arguments)
+    template = _template(asked)
+    if asked.out is not None:
+        check_output(asked.out)
+    config = load_config(run_folder(asked.run) / "config.yaml")
+    from unmask.base.console import PlainConsole
+    from unmask.run import open_run
+    from unmask.sample import SamplerOptions
+    from unmask.train.device import choose_device
+
+    options = SamplerOptions(
+        asked.sampler,
+        asked.steps or _STEPS,
+        asked.temperature,
+        asked.top_k,
+        asked.top_p,
+        asked.block_length,
+    )
+    _check(asked, template, config)
+    device = choose_device(asked.device)
+    run = open_run(asked.run, asked.checkpoint)
     run.model.to(device)
-    with _progress(run, console, parsed.watch) as on_step:
-        texts = _texts(run, parsed, template, options, on_step)
-    for number, text in enumerate(texts, 1):
-        console.print(Rule(f"sample {number}", style="dim"))
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console = PlainConsole()
+    with _progress(run, console, asked.watch) as on_step:
+        texts = _texts(run, asked, template, options, on_step)
+    _give(texts, asked, console)
     return 0
 
 
-def _template(parsed: SampleArguments) -> str | None:
+def _template(asked: SampleArguments) -> str | None:
     """The text with gaps, if one is given."""
-    given = [parsed.prompt, parsed.infill, parsed.infill_file]
-    if sum(bool(g) or g == "" for g in given) > 1:
-        raise UserError("--prompt, --infill and --infill-file exclude each other: give one")
-    if parsed.infill_file is None:
-        return parsed.infill
+    given = [asked.prompt or None, asked.infill, asked.infill_file]
+    if sum(g is not None for g in given) > 1:
+        raise UserError("prompt, infill and infill_file exclude each other: give one")
+    if asked.infill_file is None:
+        return asked.infill
     try:
-        template = parsed.infill_file.read_text(encoding="utf-8")
+        # Line ends stay as they are in the file.
+        template = asked.infill_file.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--infill-file {parsed.infill_file}: {error}") from None
+        raise UserError(f"infill_file {asked.infill_file}: {error}") from None
     if not template.strip():
-        raise UserError(f"--infill-file {parsed.infill_file} is empty")
+        raise UserError(f"infill_file {asked.infill_file} is empty")
     return template
 
 
-def _texts(
-    run: Run,
-    parsed: SampleArguments,
-    template: str | None,
-    options: SamplerOptions,
-    on_step: Callable[[Tensor], None],
-) -> list[str]:
-    """What is printed: whole texts, prompts and all."""
-    block_size = run.config.corpus.block_size
-    seed = parsed.seed
+def _check(asked: SampleArguments, template: str | None, config: Config) -> None:
+    """Tell what is wrong with a request before the run's weights are read."""
+    from unmask.recipe import parse_recipe
+
+    block_size = config.corpus.block_size
+    if asked.length is not None and asked.length > block_size:
+        raise UserError(
+            f"length must be between 1 and {block_size} (the run's block size), not {asked.length}"
+        )
+    if template is not None and asked.length is not None:
+        raise UserError("length: the gaps of a text say themselves how many tokens they take")
+    if not parse_recipe(config.recipe).causal:
+        return
     if template is not None:
-        return infill(run, template, num=parsed.num, options=options, seed=seed, on_step=on_step)
-    if parsed.prompt:
-        if parsed.num < 1:
-            raise UserError(f"--num must be at least 1, not {parsed.num}")
-        prompts = [prompt for prompt in parsed.prompt for _ in range(parsed.num)]
+        raise UserError("infilling needs a bidirectional model: this run is autoregressive")
+    given = {
+        "sampler": asked.sampler != "ancestral",
+        "steps": asked.steps is not None,
+        "block_length": asked.block_length is not None,
+    }
+    for name in (name for name, is_given in given.items() if is_given):
+        raise UserError(
+            f"{name}: this run is autoregressive and sampled left to right, a token a step: only "
+            "temperature, top-k and top-p apply"
+        )
+
+
+def _texts(
+    run: "Run",
+    asked: SampleArguments,
+    template: str | None,
+    options: "SamplerOptions",
+    on_step: "Callable[[Tensor], None]",
+) -> list[dict[str, Any]]:
+    """What is printed, whole texts, prompts and all; with what each was drawn from."""
+    from unmask.sample import complete, gaps, infill, sample
+
+    block_size = run.config.corpus.block_size
+    seed, prompts = asked.seed, [prompt for prompt in asked.prompt for _ in range(asked.num)]
+    if template is not None:
+        new = gaps(template, run).count(run.tokenizer.mask_id)
+        texts = infill(run, template, num=asked.num, options=options, seed=seed, on_step=on_step)
+    elif prompts:
         longest = max(len(ids) for ids in run.tokenizer.encode(prompts))
-        new = parsed.length or max(min(_LENGTH, block_size - longest), 1)
-        texts = complete(run, prompts, new_tokens=new, options=options, seed=seed, on_step=on_step)
-        return [prompt + text for prompt, text in zip(prompts, texts, strict=True)]
-    length = min(_LENGTH, block_size) if parsed.length is None else parsed.length
-    return sample(run, num=parsed.num, length=length, seed=seed, on_step=on_step, **vars(options))
+        new = asked.length or max(min(_LENGTH, block_size - longest), 1)
+        after = complete(run, prompts, new_tokens=new, options=options, seed=seed, on_step=on_step)
+        texts = [prompt + text for prompt, text in zip(prompts, after, strict=True)]
+    else:
+        new = asked.length or min(_LENGTH, block_size)
+        texts = sample(run, num=asked.num, length=new, seed=seed, on_step=on_step, **vars(options))
+    step = run.checkpoint.progress.step
+    return [
+        {
+            "index": index,
+            "prompt": prompts[index] if prompts else None,
+            "text": text,
+            "tokens": new,
+            "seed": seed,
+            "checkpoint": step,
+        }
+        for index, text in enumerate(texts)
+    ]
+
+
+def _give(found: list[dict[str, Any]], asked: SampleArguments, console: "PlainConsole") -> None:
+    """Print the texts or write them into a file; a single one exactly as it is."""
+    from rich.rule import Rule
+
+    parts = [str(text["text"]) for text in found]
+    if asked.as_json:
+        parts = [json.dumps(text, ensure_ascii=False) + "\n" for text in found]
+    if asked.out is not None:
+        ended = [part if part.endswith("\n") else part + "\n" for part in parts]
+        whole = parts[0] if len(parts) == 1 else "".join(ended)
+        write_whole(asked.out, whole.encode("utf-8", "surrogateescape"))
+        return
+    for number, part in enumerate(parts, 1):
+        if not asked.as_json and (len(parts) > 1 or console.is_terminal):
+            console.print(Rule(f"sample {number}", style="dim"))
+        print_result(part)
 
 
 @contextmanager
-def _progress(run: Run, console: Console, watch: bool) -> Iterator[Callable[[Tensor], None]]:
+def _progress(
+    run: "Run", console: "PlainConsole", watch: bool
+) -> "Iterator[Callable[[Tensor], None]]":
     """A bar of the tokens filled, or in a terminal the texts themselves as they come."""
+    from rich.live import Live
+    from rich.progress import Progress
+
+    from unmask.base.console import PlainConsole
+
     mask_id = run.tokenizer.mask_id
     if watch and console.is_terminal:
         with Live(console=console, transient=True, refresh_per_second=20) as live:
             yield lambda x: live.update(_view(x, run, console.height))
         return
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    progress = PlainConsole(stderr=True)
+    with Progress(console=progress, transient=True, disable=not progress.is_terminal) as bar:
         task = bar.add_task("sampling", total=None)
 
-        def on_step(x: Tensor) -> None:
+        def on_step(x: "Tensor") -> None:
             bar.update(task, total=x.numel(), completed=x.numel() - int((x == mask_id).sum()))
 
         yield on_step
 
 
-def _view(x: Tensor, run: Run, height: int) -> Group:
+def _view(x: "Tensor", run: "Run", height: int) -> "Group":
     """As many of the texts as a screen has room for, their masks dim."""
+    from rich.console import Group
+    from rich.rule import Rule
+    from rich.text import Text
+
     shown = max(1, min(len(x), height // 8))
     parts: list[RenderableType] = []
     for row in x[:shown].tolist():
-        text = Text(run.tokenizer.decode(row), overflow="fold")
+        text = Text(visible(run.tokenizer.decode(row)), overflow="fold")
         text.highlight_regex("░+", "dim cyan")
         parts += [Rule(style="dim"), text]
     return Group(*parts)

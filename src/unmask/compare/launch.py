@@ -98,7 +98,7 @@ def _advance(trials: list[Trial], jobs: int, threads: int, console: Console) -> 
             status = trial.process.returncode
             trial.process = None
             trial.state = {0: "done", TRAINING_FAILED: "diverged"}.get(status, "failed")
-            console.print(_sentence(trial), highlight=False, soft_wrap=True)
+            console.print(_sentence(trial), soft_wrap=True)
     running = sum(t.state == "running" for t in trials)
     for trial in [t for t in trials if t.state == "waiting"][: jobs - running]:
         trial.process = _start(trial, threads)
@@ -109,7 +109,7 @@ def _start(trial: Trial, threads: int) -> subprocess.Popen[bytes]:
     trial.folder.parent.mkdir(parents=True, exist_ok=True)
     plan = trial.folder.with_name(f"{trial.folder.name}.yaml")
     save_config(trial.config, plan)
-    command = [sys.executable, "-m", "unmask.cli", "train"]
+    command = [sys.executable, "-m", "unmask", "train"]
     command += ["--config", str(plan), "--run", str(trial.folder)]
     command += ["--resume"] * (trial.folder / "config.yaml").is_file()
     with trial.log.open("wb") as log:

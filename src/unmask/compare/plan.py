@@ -11,7 +11,8 @@ from unmask.base.errors import UserError
 from unmask.base.files import write_whole
 from unmask.compare.arms import Arm
 from unmask.compare.launch import Trial, train_all
-from unmask.compare.quality import QualityOptions, check_quality, measure_quality
+from unmask.compare.options import QualityOptions
+from unmask.compare.quality import check_quality, measure_quality
 from unmask.compare.summary import LEVELS, save_summary, summarise
 from unmask.compare.times import all_times
 from unmask.config import differences

@@ -6,7 +6,6 @@ RUN/quality.jsonl   a line for each checkpoint and each thing measured; ``kind``
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from rich.progress import Progress
 from unmask.base.errors import UserError
 from unmask.base.files import write_whole
 from unmask.compare.launch import Trial
+from unmask.compare.options import QualityOptions
 from unmask.data.load import whole_text
 from unmask.evaluate.generative import generative_quality, reference_quality
 from unmask.evaluate.judge import Judge, load_judge
@@ -28,25 +28,6 @@ from unmask.train.metrics import read_records
 QUALITY = "quality.jsonl"
 
 
-@dataclass(frozen=True)
-class QualityOptions:
-    """What is measured at the checkpoints.
-
-    Attributes:
-        corpora: texts whose zero-shot likelihood is measured.
-        budget: the most tokens through the network for each of them and checkpoint.
-        judge: of generated texts; None: none are drawn.
-        num: texts at each checkpoint.
-        steps: denoising steps of each.
-    """
-
-    corpora: tuple[str, ...] = ()
-    budget: int = 200_000
-    judge: str | None = None
-    num: int = 32
-    steps: int = 64
-
-
 def check_quality(options: QualityOptions) -> Judge | None:
     """Tell before any training what is wrong with the request.
 
@@ -54,19 +35,14 @@ def check_quality(options: QualityOptions) -> Judge | None:
         The judge, if one is asked for.
 
     Raises:
-        UserError: nothing is asked for, a number is out of range, or a corpus or the judge cannot
+        UserError: nothing is asked for, or a corpus or the judge cannot
             be had.
     """
     if not (options.corpora or options.judge):
-        raise UserError("--evaluate: give --quality.corpora, --quality.judge, or both")
-    for name, value, least in (("num", options.num, 2), ("steps", options.steps, 1)):
-        if value < least:
-            raise UserError(f"--quality.{name} must be at least {least}, not {value}")
+        raise UserError("evaluate: give quality.corpora, quality.judge, or both")
     names = [Path(corpus).name for corpus in options.corpora]
     if len(set(names)) < len(names):
-        raise UserError(
-            f"--quality.corpora: two have one name, which records tell them by: {names}"
-        )
+        raise UserError(f"quality.corpora: two have one name, which records tell them by: {names}")
     for corpus in options.corpora:
         whole_text(corpus)
     return load_judge(options.judge) if options.judge else None
@@ -92,7 +68,7 @@ def measure_quality(
         (trial, step) for trial in done for step in checkpoint_steps(trial.folder / "checkpoints")
     ]
     reference: TextQuality | None = None
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         for trial, step in bar.track(plan, description="evaluating checkpoints"):
             known = _known(trial.folder)
             missing = [w for w in wanted if _key({"step": step, **w}) not in known]
@@ -105,9 +81,7 @@ def measure_quality(
             records = sorted([*known.values(), *new], key=lambda r: int(r["step"]))
             lines = "".join(json.dumps(r, allow_nan=False) + "\n" for r in records)
             write_whole(trial.folder / QUALITY, lines.encode())
-    console.print(
-        f"evaluated {len(plan)} checkpoints of {len(done)} runs", highlight=False, soft_wrap=True
-    )
+    console.print(f"evaluated {len(plan)} checkpoints of {len(done)} runs", soft_wrap=True)
 
 
 def _wanted(options: QualityOptions) -> list[dict[str, Any]]:

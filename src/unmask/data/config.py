@@ -6,7 +6,6 @@ from pydantic import Field, field_validator
 
 from unmask.base.errors import unknown
 from unmask.base.section import Section
-from unmask.data.transforms import TRANSFORMS
 
 
 class CorpusConfig(Section):
@@ -53,14 +52,17 @@ class CorpusConfig(Section):
     transform: Annotated[
         str,
         Field(
-            description=f"order that a block's tokens are read in: {', '.join(TRANSFORMS)} "
-            "(one fixed order of the positions; an order of each block's own; backwards)"
+            description="order that a block's tokens are read in: none, permute-positions, "
+            "shuffle-tokens, reverse (one fixed order of the positions; an order of each block's "
+            "own; backwards)"
         ),
     ] = "none"
 
     @field_validator("transform")
     @classmethod
     def _known(cls, name: str) -> str:
+        from unmask.data.transforms import TRANSFORMS  # noqa: PLC0415 - imports torch
+
         if name not in TRANSFORMS:
             raise unknown("transform", name, TRANSFORMS)
         return name

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from unmask.base.text import visible
+
 Watch = Callable[[Iterable[str]], Iterable[str]]
 
 _EVERY = 256  # documents between two updates: an update takes longer than a short document
@@ -25,12 +27,12 @@ class Display:
             return
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             TextColumn("{task.completed:,.0f} documents"),
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=self._console, transient=True) as progress:
-            task = progress.add_task(title, total=None)
+            task = progress.add_task(visible(title), total=None)
 
             def watch(documents: Iterable[str]) -> Iterator[str]:
                 for number, text in enumerate(documents, 1):

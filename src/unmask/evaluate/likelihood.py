@@ -17,6 +17,7 @@ from rich.progress import (
 )
 
 from unmask.base.errors import UserError
+from unmask.base.text import visible
 from unmask.data import Blocks
 from unmask.data.coverage import Coverage
 from unmask.data.detokenize import choose_detokenizer, detokenized
@@ -26,8 +27,9 @@ from unmask.diffusion.bound import Bound
 from unmask.diffusion.estimators import find_estimator
 from unmask.evaluate.subject import Subject, subject_of
 from unmask.run import Run
+from unmask.train.config import ValidationConfig
 from unmask.train.device import autocast
-from unmask.train.validation import ValidationConfig, validate
+from unmask.train.validation import validate
 
 OWN = "validation split"
 """What a run's own validation text is called."""
@@ -48,7 +50,7 @@ class LikelihoodOptions:
         detokenize: see `unmask.data.detokenize.choose_detokenizer`; a run's own validation split is
             always read as in training.
         block_size: tokens at once; None: the model's own.
-        packing: ``cover`` or ``pad``; None: the model's own.
+        packing: ``wrap`` or ``pad``; None: the model's own.
     """
 
     budget: int | None = None
@@ -115,7 +117,8 @@ def evaluate_run(
 
     Args:
         run: its model stays on the device where it is.
-        source: a corpus, as ``corpus.source`` takes it; None: the run's own validation split.
+        source: a corpus, as a configuration's ``corpus.source`` names it; None: the run's own
+            validation split.
         budget: the most tokens that go through the network.
         options: other fields of `LikelihoodOptions`.
 
@@ -144,16 +147,18 @@ def evaluate_subject(
     """
     if source is None and options.detokenize not in ("auto", "none"):
         raise UserError(
-            f"detokenize {options.detokenize} is for another corpus; a run's own validation "
+            f"detokenize: {options.detokenize} is for another corpus; a run's own validation "
             "split is read as in training"
         )
     options = check_options(subject, options)
+    if console is not None and not console.is_terminal:  # where a bar is shown instead
+        console.print(f"evaluating {subject.name} on {source or OWN}", soft_wrap=True)
     assert options.block_size is not None and options.packing is not None
     documents, rule = _documents(subject, source, options, console)
     text = detokenized(documents, rule)
     packing = options.packing
-    if source is None and packing == "cover":
-        packing = "wrap"  # as in training, where the remainder is dropped
+    if source is not None and packing == "wrap":
+        packing = "cover"  # all of the text; a run's own is read as in training, without the rest
     blocks = pack_text(text, subject.tokenizer, options.block_size, packing, console=console)
     if subject.corpus is not None:  # a run reads any text in the order it was trained on
         blocks = replace(blocks, transform=subject.corpus[0].transform)
@@ -207,7 +212,7 @@ def check_options(subject: Subject, options: LikelihoodOptions) -> LikelihoodOpt
     largest = subject.largest
     if size < 2 or (largest is not None and size > largest):
         limit = "at least 2" if largest is None else f"between 2 and {largest}"
-        raise UserError(f"block_size must be {limit}, not {size}")
+        raise UserError(f"corpus.block_size must be {limit}, not {size}")
     estimator = find_estimator(options.estimator)
     if not subject.denoiser.causal:  # on one token, which tells whether the draws suit it
         estimator(torch.ones(1, dtype=torch.int64), torch.zeros(1, options.draws).double())
@@ -215,7 +220,7 @@ def check_options(subject: Subject, options: LikelihoodOptions) -> LikelihoodOpt
     draws = _draws(subject, options)
     if options.budget is not None and options.budget < 2 * draws * size:
         raise UserError(
-            f"budget {options.budget} is too small: two blocks of {size} tokens with {draws} "
+            f"budget: {options.budget} is too small: two blocks of {size} tokens with {draws} "
             f"draw(s) each, the least that has a standard error, take {2 * draws * size}"
         )
     return replace(options, block_size=size, packing=options.packing or subject.packing)
@@ -235,7 +240,7 @@ def _documents(
             options.detokenize, source
         )
     if subject.corpus is None:
-        raise UserError(f"{subject.name} has no corpus of its own: give corpus.source or a suite")
+        raise UserError(f"{subject.name} has no corpus of its own: give corpus.source")
     return own_validation(*subject.corpus), "none"
 
 
@@ -250,17 +255,17 @@ class _Bar:
 
     def __init__(self, console: Console | None, title: str, total: int) -> None:
         self._bar = Progress(
-            TextColumn(title, markup=False),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=console or Console(stderr=True),
+            console=console,
             disable=console is None or not console.is_terminal,
             transient=True,
         )
-        self._task = self._bar.add_task("", total=total)
+        self._task = self._bar.add_task(visible(title), total=total)
 
     def __enter__(self) -> Callable[[int], None]:
         self._bar.start()

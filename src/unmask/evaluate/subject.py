@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from unmask.base.errors import UserError
+from unmask.base.files import nearest
 from unmask.data import CorpusConfig, Tokenizer
 from unmask.data.tokenizers import hub_tokenizer
 from unmask.model.denoiser import Denoiser
@@ -26,7 +27,7 @@ class Subject:
         denoiser: the network.
         tokenizer: its own.
         block_size: tokens it reads at once.
-        packing: how a text becomes blocks, ``cover`` or ``pad``.
+        packing: how a text becomes blocks, ``wrap`` or ``pad``.
         checkpoint: the run's step; None for a Hugging Face model.
         corpus: what a run was trained on, with the SHA-256 of it.
         largest: the most tokens it can read at once; None: any number.
@@ -67,8 +68,8 @@ def open_subject(
         return subject_of(run)
     if not folder.exists() and _looks_local(name):
         raise UserError(
-            f"there is no folder {name}; valid: a run's folder, or a Hugging Face model's folder "
-            "or hub name"
+            f"there is no folder {name}{nearest(folder)}; valid: a run's folder, or a Hugging Face "
+            "model's folder or hub name"
         )
     if folder.exists() and not (folder / "config.json").is_file():
         raise UserError(
@@ -76,7 +77,7 @@ def open_subject(
             "(it holds no config.json)"
         )
     if checkpoint != "last":
-        raise UserError(f"checkpoint {checkpoint} is for runs, and {name} is none")
+        raise UserError(f"checkpoint: {checkpoint} is for runs, and {name} is none")
     try:
         return _masked_lm(name, device)
     except UserError as error:
@@ -94,14 +95,13 @@ def _looks_local(name: str) -> bool:
 
 def subject_of(run: Run) -> Subject:
     """A run as what is evaluated; its model stays where it is."""
-    packing = "cover" if run.config.corpus.packing == "wrap" else run.config.corpus.packing
     facts = json.loads((run.folder / "corpus.json").read_text())
     return Subject(
         name=str(run.folder),
         denoiser=run.model,
         tokenizer=run.tokenizer,
         block_size=run.config.corpus.block_size,
-        packing=packing,
+        packing=run.config.corpus.packing,
         checkpoint=run.checkpoint.progress.step,
         corpus=(run.config.corpus, facts["sha256"]),
     )
@@ -126,6 +126,6 @@ def _masked_lm(name: str, device: torch.device) -> Subject:
         denoiser=model.eval().to(device),
         tokenizer=tokenizer,
         block_size=min(largest, _LONGEST_BLOCK),
-        packing="cover",
+        packing="wrap",
         largest=largest,
     )

@@ -1,8 +1,13 @@
 """Training: the loop, optimisers, checkpoints and records; a file for each job."""
 
-from unmask.train.checkpoint import Checkpoint, Progress, find_checkpoint
-from unmask.train.config import TrainConfig
-from unmask.train.loop import TRAINING_FAILED, Outcome, TrainingFailed, train
+from typing import TYPE_CHECKING
+
+from unmask.base.front import on_demand
+
+if TYPE_CHECKING:
+    from unmask.train.checkpoint import Checkpoint, Progress, find_checkpoint
+    from unmask.train.config import TrainConfig, ValidationConfig
+    from unmask.train.loop import TRAINING_FAILED, Outcome, TrainingFailed, train
 
 __all__ = [
     "TRAINING_FAILED",
@@ -11,6 +16,9 @@ __all__ = [
     "Progress",
     "TrainConfig",
     "TrainingFailed",
+    "ValidationConfig",
     "find_checkpoint",
     "train",
 ]
+
+__getattr__ = on_demand(__name__, "config", "checkpoint", "loop")

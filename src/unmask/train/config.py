@@ -1,10 +1,10 @@
-"""The ``train`` section of the configuration."""
+"""The ``train`` and ``validation`` sections of the configuration."""
 
 from typing import Literal
 
 from pydantic import Field
 
-from unmask.base.numbers import LARGEST_COUNT
+from unmask.base.numbers import LARGEST_COUNT, LARGEST_SEED
 from unmask.base.section import Section
 
 
@@ -62,3 +62,21 @@ class TrainConfig(Section):
     log_to: tuple[Literal["tensorboard", "wandb"], ...] = Field(
         (), strict=False, description="also log to these (each an extra of the package)"
     )
+
+
+class ValidationConfig(Section):
+    """When and on how much text the validation bound is measured.
+
+    The blocks and masks depend on this section alone: every evaluation of every recipe sees the
+    same ones.
+    """
+
+    every: int = Field(
+        200, ge=1, le=LARGEST_COUNT, description="steps between evaluations (and one at the end)"
+    )
+    blocks: int = Field(
+        256, ge=2, le=LARGEST_COUNT, description="validation blocks, evenly spaced over the split"
+    )
+    draws: int = Field(4, ge=1, le=100_000, description="masks for each block, of stratified sizes")
+    batch_size: int = Field(64, ge=1, le=LARGEST_COUNT, description="sequences per forward pass")
+    seed: int = Field(0, ge=-LARGEST_SEED, le=LARGEST_SEED, description="seed of the masks")

@@ -24,7 +24,7 @@ from unmask.train.checkpoint import (
     prune,
     save_checkpoint,
 )
-from unmask.train.config import TrainConfig
+from unmask.train.config import TrainConfig, ValidationConfig
 from unmask.train.device import Stopwatch, autocast, choose_device
 from unmask.train.metrics import BLOCKS, Jsonl, forget_after, open_sinks
 from unmask.train.optim import build_optimizers, learning_rate
@@ -33,7 +33,7 @@ from unmask.train.recent import Recent
 from unmask.train.signals import stop_on_signals
 from unmask.train.state import TrainingState
 from unmask.train.step import batch_loss, take_step
-from unmask.train.validation import ValidationConfig, validate
+from unmask.train.validation import validate
 
 TRAINING_FAILED = 3
 """Exit status of a process whose training failed: other than a crash's 1."""

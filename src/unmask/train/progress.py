@@ -64,5 +64,4 @@ class TrainingBar:
         self._console.print(
             f"step {step:>7,}  NELBO {bound.nelbo:.4f} ± {bound.stderr:.4f} nats/token"
             f"  ppl {bound.ppl:,.2f}  {bits_per_byte} bits/byte",
-            highlight=False,
         )

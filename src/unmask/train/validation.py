@@ -3,35 +3,15 @@
 from collections.abc import Callable
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from unmask.base.numbers import LARGEST_COUNT, LARGEST_SEED
-from unmask.base.section import Section
 from unmask.data import Blocks
 from unmask.diffusion.bound import Bound, exact_nll, nelbo_from_draws
 from unmask.diffusion.estimators import find_estimator
 from unmask.diffusion.noise import Stream, uniform, uniform_double
 from unmask.diffusion.objective import predicted_cross_entropy
 from unmask.model.denoiser import Denoiser
-
-
-class ValidationConfig(Section):
-    """When and on how much text the validation bound is measured.
-
-    The blocks and masks depend on this section alone: every evaluation of every recipe sees the
-    same ones.
-    """
-
-    every: int = Field(
-        200, ge=1, le=LARGEST_COUNT, description="steps between evaluations (and one at the end)"
-    )
-    blocks: int = Field(
-        256, ge=2, le=LARGEST_COUNT, description="validation blocks, evenly spaced over the split"
-    )
-    draws: int = Field(4, ge=1, le=100_000, description="masks for each block, of stratified sizes")
-    batch_size: int = Field(64, ge=1, le=LARGEST_COUNT, description="sequences per forward pass")
-    seed: int = Field(0, ge=-LARGEST_SEED, le=LARGEST_SEED, description="seed of the masks")
+from unmask.train.config import ValidationConfig
 
 
 @torch.no_grad()

@@ -121,8 +121,12 @@ def test_what_cannot_be_analysed_is_told_in_a_line(
         return " ".join(text.split())
 
     assert "comparison.json" in said(tmp_path)
-    assert "--restarts must be at least 2, not 1" in said(folder, "--restarts", 1)
-    assert "--gradient-blocks must be at least 3" in said(folder, "--gradient-blocks", 2)
+    assert "--restarts: input should be greater than or equal to 2, not 1" in said(
+        folder, "--restarts", 1
+    )
+    assert "--gradient-blocks: input should be greater than or equal to 3" in said(
+        folder, "--gradient-blocks", 2
+    )
     assert "'bel'" in said(folder, "--recipes", "bel")
     assert "valid: bell, standard" in said(folder, "--recipes", "ar")
     shutil.rmtree(folder / "bell/seed-0/checkpoints")

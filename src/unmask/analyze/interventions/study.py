@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.text import Text
 
 from unmask.analyze.interventions.effects import common_seeds, effects, final, spread
 from unmask.analyze.interventions.page import write_interventions
@@ -60,7 +61,7 @@ def interventions(
     plans = _plans(config, recipes, transform)
     comparisons = {}
     for name, arms in plans.items():
-        console.print(f"[bold]transform {name}[/bold]", highlight=False)
+        console.print(Text(f"transform {name}", "bold"))
         compare(arms, seeds, folder / name, jobs=jobs, console=console)
         write_report(folder / name)
         comparisons[name] = load_comparison(folder / name)

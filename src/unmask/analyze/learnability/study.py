@@ -5,7 +5,6 @@ import math
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -19,6 +18,7 @@ from unmask.analyze.learnability.conclusions import learnability_conclusion
 from unmask.analyze.learnability.curve import bin_edges
 from unmask.analyze.learnability.curves import curves_record
 from unmask.analyze.learnability.gradients import GROUPS, WEIGHTS, Signal, gradient_signal
+from unmask.analyze.learnability.options import Budget
 from unmask.analyze.learnability.page import write_learnability
 from unmask.analyze.learnability.transfer import Start, Transfer, mean_and_stderr, transfer_matrix
 from unmask.base.errors import UserError
@@ -30,39 +30,6 @@ from unmask.train.optim import learning_rate
 from unmask.train.validation import evenly_spaced
 
 RECORD = "learnability.json"
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How much is measured; the defaults take a few minutes at ``nano`` on 2 cores."""
-
-    bins: int = 10
-    """Bins of the mask rate."""
-    checkpoints: int = 1
-    """Checkpoints of each recipe: the last, and others evenly spaced among those kept."""
-    gradient_blocks: int = 32
-    """Training blocks that gradients are taken of, in each bin."""
-    gradient_masks: int = 2
-    """Masks of each of these blocks."""
-    steps: int = 10
-    """Optimiser steps in one bin, for a row of the transfer matrix."""
-    restarts: int = 3
-    """Times that each row is measured, on other training blocks and masks."""
-    blocks: int = 32
-    """Validation blocks on which c(t) is measured before and after."""
-    draws: int = 1
-    """Masks of each of these blocks, in each bin."""
-
-    def check(self) -> None:
-        """Raise `UserError` for a number too small to measure anything with."""
-        least = {"bins": 2, "gradient_blocks": 3, "gradient_masks": 2, "restarts": 2, "blocks": 2}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value < least.get(field.name, 1):
-                option = field.name.replace("_", "-")
-                raise UserError(
-                    f"--{option} must be at least {least.get(field.name, 1)}, not {value}"
-                )
 
 
 def learnability(
@@ -86,9 +53,8 @@ def learnability(
     Raises:
         UserError: before any work, for whatever is wrong with the request.
     """
-    budget.check()
     if rate is not None and not rate >= 0:
-        raise UserError(f"--learning-rate must be at least 0, not {rate}")
+        raise UserError(f"learning_rate must be at least 0, not {rate}")
     where = choose_device(device)
     comparison = open_comparison(folder)
     chosen = choose(comparison, recipes, budget.checkpoints)
@@ -116,7 +82,7 @@ def learnability(
         "checkpoints": [
             {"recipe": c.arm.name, "seed": c.seed, "kept": c.kept, "used": c.steps} for c in chosen
         ],
-        "budget": asdict(budget),
+        "budget": budget.model_dump(),
         "seconds": round(perf_counter() - started, 1),
         "machine": {
             "system": platform.platform(),

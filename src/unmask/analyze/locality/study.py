@@ -31,7 +31,8 @@ from unmask.diffusion.masking import Masking
 from unmask.recipe import Objective, parse_recipe
 from unmask.recipe.auto import evidence, nearest, recommended_bell
 from unmask.run import Run
-from unmask.train.validation import ValidationConfig, evenly_spaced, validate
+from unmask.train.config import ValidationConfig
+from unmask.train.validation import evenly_spaced, validate
 
 Record = dict[str, Any]
 

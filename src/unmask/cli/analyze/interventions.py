@@ -1,28 +1,26 @@
 """``unmask analyze interventions``."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
+from pydantic import Field
 
-from unmask.analyze.interventions.study import interventions
+from unmask.base.section import Section
 from unmask.cli.base import (
     DEFAULT_PRESET,
     PRESET_HELP,
     STOPPED,
     base_config,
-    checked_jobs,
+    jobs_at_once,
     show_study,
 )
-from unmask.compare import Interrupted
+from unmask.cli.options import parse, says_flags
 from unmask.config import Config
 
 
-@dataclass
-class InterventionsArguments:
+class InterventionsArguments(Section):
     """Train the same recipes with and without locality, and measure what becomes of their gaps.
 
     Two comparisons on the same text: its tokens as they stand, and in one fixed random order of the
@@ -30,36 +28,46 @@ class InterventionsArguments:
     option here. Example: unmask analyze interventions --preset nano --run runs/why --seeds 3
     """
 
-    config_values: Annotated[Config, tyro.conf.arg(name="")]
-    run: Path
-    """Folder of both comparisons."""
-    recipes: str = "standard,bell,ar"
-    """The baseline, which masks, then what is compared with it, an autoregressive twin among it."""
-    intervention: str = "permute-positions"
-    """Transform of the second comparison; --corpus.transform is that of the first."""
-    seeds: int = 1
-    """Seeds for each recipe; an interval needs at least two."""
-    jobs: int = 0
-    """Runs at once, the cores divided between them; 0: one for each two cores."""
-    preset: Annotated[str, tyro.conf.arg(help=PRESET_HELP)] = DEFAULT_PRESET
-    config: Path | None = None
-    """YAML file with any of the options below, over the preset."""
-    out: Path | None = None
-    """Where interventions.json and the page go; None: the --run folder."""
-    json: bool = False
-    """Print the record as JSON instead of the conclusion."""
-
-
-def interventions_command(arguments: Sequence[str], console: Console) -> int:
-    """Run ``unmask analyze interventions``."""
-    parsed = tyro.cli(
-        InterventionsArguments,
-        prog="unmask analyze interventions",
-        args=arguments,
-        default=InterventionsArguments(base_config(arguments), tyro.MISSING),
+    config_values: Annotated[Config, tyro.conf.arg(name="")] = Field(description="of each run")
+    run: Path = Field(description="folder of both comparisons")
+    recipes: str = Field(
+        "standard,bell,ar",
+        description="the baseline, which masks, then what is compared with it, an autoregressive "
+        "twin among it",
     )
-    jobs = checked_jobs(parsed.seeds, parsed.jobs)
+    intervention: str = Field(
+        "permute-positions",
+        description="transform of the second comparison; --corpus.transform is that of the first",
+    )
+    seeds: int = Field(1, ge=1, description="seeds for each recipe; an interval needs at least two")
+    jobs: int = Field(
+        0, ge=0, description="runs at once, the cores divided between them; 0: one for two cores"
+    )
+    preset: str = Field(DEFAULT_PRESET, description=PRESET_HELP)
+    config: Path | None = Field(
+        None, description="YAML file with any of the options below, over the preset"
+    )
+    out: Path | None = Field(
+        None, description="where interventions.json and the page go; None: the --run folder"
+    )
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        False, description="print the record as JSON instead of the conclusion"
+    )
+
+
+@says_flags(InterventionsArguments)
+def interventions_command(arguments: Sequence[str]) -> int:
+    """Run ``unmask analyze interventions``."""
+    default = InterventionsArguments.model_construct(
+        config_values=base_config(arguments), run=tyro.MISSING
+    )
+    parsed = parse(InterventionsArguments, "unmask analyze interventions", arguments, default)
+    from unmask.analyze.interventions.study import interventions
+    from unmask.base.console import PlainConsole
+    from unmask.compare import Interrupted
+
     out = parsed.out or parsed.run
+    progress = PlainConsole(stderr=True)
     try:
         record = interventions(
             parsed.config_values,
@@ -68,11 +76,11 @@ def interventions_command(arguments: Sequence[str], console: Console) -> int:
             recipes=parsed.recipes,
             transform=parsed.intervention,
             seeds=parsed.seeds,
-            jobs=jobs,
-            console=Console(stderr=True),
+            jobs=jobs_at_once(parsed.jobs),
+            console=progress,
         )
     except Interrupted as stopped:
-        console.print(STOPPED)
+        progress.print(STOPPED)
         return 128 + stopped.number
-    show_study(record, out / "index.html", parsed.json, console)
+    show_study(record, out / "index.html", parsed.as_json)
     return 0

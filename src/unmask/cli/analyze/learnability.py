@@ -1,19 +1,19 @@
 """``unmask analyze learnability``."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
+from pydantic import Field
 
-from unmask.analyze.learnability.study import Budget, learnability
+from unmask.analyze.learnability.options import Budget
+from unmask.base.section import Section, nested
 from unmask.cli.base import show_study
+from unmask.cli.options import parse, says_flags
 
 
-@dataclass
-class LearnabilityArguments:
+class LearnabilityArguments(Section):
     """Measure what is left to learn at each mask rate, and which rates teach which.
 
     From the records and checkpoints of a comparison: c(t) and its reducible part, the gradient's
@@ -21,24 +21,36 @@ class LearnabilityArguments:
     Example: unmask analyze learnability runs/cmp
     """
 
-    comparison: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="COMPARISON")]
-    """Folder of an unmask compare."""
-    budget: Annotated[Budget, tyro.conf.arg(name="")] = field(default_factory=Budget)
-    recipes: tuple[str, ...] = ()
-    """Recipes whose checkpoints are looked at; without any, all that mask tokens."""
-    learning_rate: float | None = None
-    """Of the transfer's steps; None: that of the checkpoint's last step."""
-    out: Path | None = None
-    """Where to write; None: COMPARISON/learnability."""
-    json: bool = False
-    """Print the record as JSON instead of the conclusion."""
-    device: str = "auto"
-    """auto, cpu, cuda or mps."""
+    comparison: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="COMPARISON")] = Field(
+        description="folder of an unmask compare"
+    )
+    budget: Annotated[Budget, tyro.conf.arg(name="")] = nested(Budget)
+    recipes: tuple[str, ...] = Field(
+        (),
+        description="recipes whose checkpoints are looked at; without any, all that mask tokens",
+    )
+    learning_rate: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="of the transfer's steps; None: that of the checkpoint's last step",
+    )
+    out: Path | None = Field(
+        None, description="folder to write into; None: COMPARISON/learnability"
+    )
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        False, description="print the record as JSON instead of the conclusion"
+    )
+    device: str = Field("auto", description="auto, cpu, cuda or mps")
 
 
-def learnability_command(arguments: Sequence[str], console: Console) -> int:
+@says_flags(LearnabilityArguments)
+def learnability_command(arguments: Sequence[str]) -> int:
     """Run ``unmask analyze learnability``."""
-    parsed = tyro.cli(LearnabilityArguments, prog="unmask analyze learnability", args=arguments)
+    parsed = parse(LearnabilityArguments, "unmask analyze learnability", arguments)
+    from unmask.analyze.learnability.study import learnability
+    from unmask.base.console import PlainConsole
+
     out = parsed.out or parsed.comparison / "learnability"
     record = learnability(
         parsed.comparison,
@@ -47,7 +59,7 @@ def learnability_command(arguments: Sequence[str], console: Console) -> int:
         recipes=parsed.recipes,
         rate=parsed.learning_rate,
         device=parsed.device,
-        console=Console(stderr=True),
+        console=PlainConsole(stderr=True),
     )
-    show_study(record, out / "index.html", parsed.json, console)
+    show_study(record, out / "index.html", parsed.as_json)
     return 0

@@ -2,56 +2,70 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
+from pydantic import Field
 
-from unmask.analyze.locality.page import write_locality
-from unmask.analyze.locality.study import locality_of_corpus, locality_of_run, save_locality
-from unmask.analyze.locality.words import reasoning
 from unmask.base.errors import UserError
+from unmask.base.section import Section, nested
+from unmask.base.text import visible
+from unmask.cli.options import parse, says_flags
+from unmask.cli.output import print_result
 from unmask.data import CorpusConfig
-from unmask.run import open_run
-from unmask.train.device import choose_device
 
 
-@dataclass
-class LocalityArguments:
+class LocalityArguments(Section):
     """Measure how near the information about a token sits, and which bell that asks for.
 
     Of a corpus: the information between tokens by their distance, and the masks around a target.
     Of a run also what its model can use: cross-entropy within windows, and its c(t).
     """
 
-    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CORPUS|RUN")] = ""
-    """A run's folder, or a corpus as --corpus.source names it; without it, --corpus.source."""
-    corpus: CorpusConfig = field(default_factory=CorpusConfig)
-    out: Path | None = None
-    """Folder for locality.json, index.html and the plots; without it nothing is written."""
-    json: bool = False
-    """Print the record as JSON instead of sentences."""
-    checkpoint: str = "last"
-    """Of a run: last, best (lowest validation NELBO), or a step number."""
-    blocks: int = 256
-    """Of a run: validation blocks that its model is measured on."""
-    targets: int = 2
-    """Of a run: places in each block that windows are laid around."""
-    device: str = "auto"
-    """Of a run: auto, cpu, cuda or mps."""
-    seed: int = 0
-    """Of the places, masks and random pairings; 0 is what bell:auto uses."""
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CORPUS|RUN")] = Field(
+        "",
+        description="a run's folder, or a corpus as --corpus.source names it; without it, "
+        "--corpus.source",
+    )
+    corpus: CorpusConfig = nested(CorpusConfig)
+    out: Path | None = Field(
+        None,
+        description="folder for locality.json, index.html and the plots; without it nothing is "
+        "written",
+    )
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        False, description="print the record as JSON instead of sentences"
+    )
+    checkpoint: str = Field(
+        "last", description="of a run: last, best (lowest validation NELBO), or a step number"
+    )
+    blocks: int = Field(
+        256, ge=2, description="of a run: validation blocks that its model is measured on"
+    )
+    targets: int = Field(
+        2, ge=1, description="of a run: places in each block that windows are laid around"
+    )
+    device: str = Field("auto", description="of a run: auto, cpu, cuda or mps")
+    seed: int = Field(
+        0, ge=0, description="of the places, masks and random pairings; 0 is what bell:auto uses"
+    )
 
 
-def locality_command(arguments: Sequence[str], console: Console) -> int:
+@says_flags(LocalityArguments)
+def locality_command(arguments: Sequence[str]) -> int:
     """Run ``unmask analyze locality``."""
-    parsed = tyro.cli(LocalityArguments, prog="unmask analyze locality", args=arguments)
-    for name, value, least in (("blocks", parsed.blocks, 2), ("targets", parsed.targets, 1)):
-        if value < least:
-            raise UserError(f"--{name} must be at least {least}, not {value}")
-    shown = Console(stderr=True) if parsed.json else console
+    parsed = parse(LocalityArguments, "unmask analyze locality", arguments)
+    from rich.text import Text
+
+    from unmask.analyze.locality.page import write_locality
+    from unmask.analyze.locality.study import locality_of_corpus, locality_of_run, save_locality
+    from unmask.analyze.locality.words import reasoning
+    from unmask.base.console import PlainConsole
+    from unmask.run import open_run
+    from unmask.train.device import choose_device
+
+    console = PlainConsole(stderr=parsed.as_json)
     if parsed.source and (Path(parsed.source) / "config.yaml").is_file():
         if parsed.corpus != CorpusConfig():
             raise UserError("a run has its own corpus; valid: --corpus options without a run")
@@ -59,21 +73,21 @@ def locality_command(arguments: Sequence[str], console: Console) -> int:
         run = open_run(Path(parsed.source), parsed.checkpoint)
         run.model.to(device)
         record = locality_of_run(
-            run, blocks=parsed.blocks, targets=parsed.targets, seed=parsed.seed, console=shown
+            run, blocks=parsed.blocks, targets=parsed.targets, seed=parsed.seed, console=console
         )
     else:
         corpus = parsed.corpus
         if parsed.source:
             corpus = CorpusConfig(**{**corpus.model_dump(), "source": parsed.source})
-        record = locality_of_corpus(corpus, seed=parsed.seed, console=shown)
+        record = locality_of_corpus(corpus, seed=parsed.seed, console=console)
     if parsed.out is not None:
         page = write_locality(save_locality(record, parsed.out))
-        shown.print(f"report: {page}", soft_wrap=True)
-    if parsed.json:
-        print(json.dumps(record, allow_nan=False))
+        console.print(f"report: {page}", soft_wrap=True)
+    if parsed.as_json:
+        print_result(json.dumps(record, allow_nan=False))
         return 0
     for line in reasoning(record):
-        console.print(line, highlight=False, soft_wrap=True, style="dim")
+        console.print(Text(visible(line), "dim"), soft_wrap=True)
     for line in record["conclusion"]:
-        console.print(line, highlight=False, soft_wrap=True)
+        print_result(line)
     return 0

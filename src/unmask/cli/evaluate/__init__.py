@@ -1,0 +1,50 @@
+"""``unmask evaluate``: the likelihood of a text, and a file for each other task."""
+
+from collections.abc import Sequence
+
+from unmask.base.errors import UserError
+from unmask.cli.commands import Command, Group
+
+TASKS = Group(
+    "unmask evaluate",
+    "task",
+    "Whole models under test.",
+    {
+        "suite": Command(
+            "unmask.cli.evaluate.suite:suite_command", "the likelihood of many corpora, a row each"
+        ),
+        "generative": Command(
+            "unmask.cli.evaluate.generative:generative_command",
+            "a run's own texts under another model, with their entropy",
+        ),
+        "tasks": Command(
+            "unmask.cli.evaluate.tasks:tasks_command", "tasks of EleutherAI's lm-eval"
+        ),
+    },
+)
+LIKELIHOOD = Command(
+    "unmask.cli.evaluate.likelihood:likelihood_command", "the likelihood of a text under a model"
+)
+
+_FORMER = {
+    "--suite": "unmask evaluate suite RUN zeroshot|FOLDER",
+    "--generative": "unmask evaluate generative RUN",
+    "--generate": "unmask evaluate generative RUN",
+    "--tasks": "unmask evaluate tasks RUN NAME,NAME",
+    "--lm-eval": "unmask evaluate tasks RUN NAME,NAME",
+}
+
+
+def evaluate_command(arguments: Sequence[str]) -> int:
+    """Run ``unmask evaluate``: the task that is named first, or else a likelihood.
+
+    Raises:
+        UserError: an option of what has become a task; its present spelling is given.
+    """
+    for argument in arguments:
+        option = argument.partition("=")[0].partition(".")[0].replace("_", "-")
+        if option in _FORMER:
+            raise UserError(f"{option} is a task of its own now: {_FORMER[option]}")
+    if arguments and arguments[0] in TASKS.commands:
+        return TASKS.run(arguments)
+    return LIKELIHOOD.run(arguments)

