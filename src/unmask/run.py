@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from unmask.base.errors import UserError
@@ -101,7 +100,7 @@ def build_model(config: Config, tokenizer: Tokenizer) -> Transformer:
         tokenizer.vocab_size,
         tokenizer.never_predicted,
         causal=recipe.causal,
-        start=tokenizer.mask_id if recipe.shifted else None,
+        start=tokenizer.mask_id if recipe.start_symbol else None,
         seed=config.seed,
     )
 
@@ -167,7 +166,7 @@ def _check_batch(config: Config) -> None:
             f"train.batch-size {config.train.batch_size}; at most that"
         )
     if not is_auto(config.recipe):  # which is no recipe yet, but never one of pairs by itself
-        parse_recipe(config.recipe).places(torch.arange(1), config.train.batch_size)
+        parse_recipe(config.recipe).check_batch_size(config.train.batch_size)
 
 
 def _check_corpus(facts: dict[str, Any], record: Path) -> None:

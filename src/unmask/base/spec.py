@@ -48,12 +48,12 @@ def format_spec(name: str, options: Mapping[str, Any]) -> str:
     return f"{name}:{body}" if body else name
 
 
-def build(factory: type[T], options: Mapping[str, str], kind: str) -> T:
+def build(factory: type[T], options: Mapping[str, Any], kind: str) -> T:
     """Make a dataclass from textual options, converted by the types of its fields.
 
     Args:
         factory: a dataclass whose fields are float, int, bool, str or one of these or None.
-        options: field name to text.
+        options: field name to text, or to a value that is taken as it is.
         kind: what is being built, for the error (``"recipe 'bell'"``).
 
     Raises:
@@ -62,10 +62,11 @@ def build(factory: type[T], options: Mapping[str, str], kind: str) -> T:
     hints = typing.get_type_hints(factory)
     fields = {f.name: hints[f.name] for f in dataclasses.fields(factory) if f.init}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
-    for key, text in options.items():
+    for key, given in options.items():
         if key not in fields:
             raise unknown(f"option of {kind}", key, fields)
-        values[key] = _convert(text, fields[key], f"{kind}: {key}")
+        text = isinstance(given, str)
+        values[key] = _convert(given, fields[key], f"{kind}: {key}") if text else given
     missing = [
         f.name
         for f in dataclasses.fields(factory)  # type: ignore[arg-type]

@@ -45,7 +45,7 @@ def summarise(trials: list[Trial]) -> dict[str, Any]:
                 "recipe": mine[0].config.recipe,
                 "folder": mine[0].arm.folder,
                 "group": parse_recipe(mine[0].config.recipe).group,
-                "causal": mine[0].config.recipe.startswith("ar:"),
+                "causal": parse_recipe(mine[0].config.recipe).causal,
                 "runs": [{"seed": t.seed, "state": t.state} for t in mine],
                 **_against_baseline(pairs),
             }

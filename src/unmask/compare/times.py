@@ -14,28 +14,35 @@ _STEPS_LOOKED_AT = 500
 def drawn_times(config: Config) -> dict[str, list[float]] | None:
     """Density of t on a grid, and the histogram of the rates of up to 500 steps of a run.
 
-    Counters make the rates again, exactly as the run drew them. None for the autoregressive twin,
-    and where the rates were fitted to what the run met.
+    Both are of the whole run. Counters make the rates again, exactly as the run drew them. None for
+    the autoregressive twin, and where the rates were fitted to what the run met.
     """
     recipe = parse_recipe(config.recipe)
-    if recipe.causal or recipe.fitted:
+    if recipe.causal or recipe.observers():
         return None
     grid = (torch.arange(200, dtype=torch.float64) + 0.5) / 200
-    size = config.train.batch_size
+    size, last = config.train.batch_size, config.train.steps
     slots = torch.arange(size)
-    steps = range(0, config.train.steps, -(-config.train.steps // _STEPS_LOOKED_AT))
-    phases = [(step, recipe.at(step, config.train.steps)) for step in steps]
-    t = torch.cat(
-        [
-            phase.times(seed=config.seed, step=step, slots=slots, batch_size=size)
-            for step, phase in phases
-            if not phase.causal
-        ]
-    )
+    steps = range(0, last, -(-last // _STEPS_LOOKED_AT))
+    portions = [
+        portion
+        for step in steps
+        for portion in recipe.portions(
+            seed=config.seed, step=step, steps=last, slots=slots, batch_size=size
+        )
+    ]
+    t = torch.cat([portion.t for portion in portions if not portion.objective.causal])
+    density, total = torch.zeros_like(grid), 0.0
+    for step in steps:
+        for objective, start, end in recipe.divided(step, last):
+            p = objective.density(grid)
+            if p is not None:
+                density += (end - start) * p
+                total += end - start
     histogram = torch.histc(t, _BINS, 0, 1) * _BINS / len(t)
     return {
         "t": grid.tolist(),
-        "density": recipe.drawn.pdf(grid).tolist(),
+        "density": (density / total).tolist(),
         "histogram": histogram.tolist(),
     }
 

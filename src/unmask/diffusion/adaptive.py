@@ -8,6 +8,7 @@ pass is added.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,11 +22,27 @@ _SLOW, _FAST = 0.99, 0.97  # decays of a step's weight in the averages
 _ROWS = ("sequences", "loss", "loss_squared", "nats", "masked", "recent_nats", "recent_masked")
 
 
+class Seen(NamedTuple):
+    """What a step met in each of its samples, (b,) each.
+
+    Attributes:
+        t: mask rates.
+        nats: summed cross-entropies.
+        masked: how many tokens were predicted.
+        tokens: how many there are, without padding.
+    """
+
+    t: Tensor
+    nats: Tensor
+    masked: Tensor
+    tokens: Tensor
+
+
 class RateStatistics:
     """What the sequences of the last steps cost, by bin of the mask rate.
 
     ``average`` (7, BINS) float32 lives on the device and is added to at each step; ``fitted``, its
-    copy on the CPU, changes only in `refit`, so that a fit holds for `REFIT_EVERY` steps. Both
+    copy on the CPU, is taken every `REFIT_EVERY` steps, so that a fit holds for as many. Both
     belong into a checkpoint.
     """
 
@@ -35,24 +52,20 @@ class RateStatistics:
         decay = [_SLOW] * 5 + [_FAST] * 2
         self._decay = torch.tensor(decay, device=device)[:, None]
 
-    def add(self, t: Tensor, nats: Tensor, masked: Tensor, tokens: Tensor | int) -> None:
-        """Take the sequences of a step.
-
-        Args:
-            t: (B,) their mask rates.
-            nats: (B,) summed cross-entropy of each.
-            masked: (B,) predicted tokens of each.
-            tokens: (B,), or one number: tokens of each.
-        """
+    def add(self, seen: Seen) -> None:
+        """Take the samples of a step."""
+        t, nats, masked, tokens = seen
         loss = nats / (t * tokens)
         rows = torch.stack([torch.ones_like(loss), loss, loss**2, nats, masked, nats, masked])
         bins = (t * BINS).long().clamp(max=BINS - 1)
         self.average *= self._decay
         self.average.index_add_(1, bins, rows.float())
 
-    def refit(self) -> None:
-        """Let the next fits see what has been added."""
-        self.fitted = self.average.detach().cpu().clone()
+    def at(self, step: int) -> "RateStatistics":
+        """Itself, fit to be read at a step (counted from 0)."""
+        if step % REFIT_EVERY == 0:
+            self.fitted = self.average.detach().cpu().clone()
+        return self
 
     def tensors(self) -> dict[str, Tensor]:
         """For a checkpoint."""

@@ -1,140 +1,165 @@
-"""Mask strategies: how a mask rate becomes the model's input and the positions it predicts."""
+"""Mask strategies: how a mask rate becomes the positions that are hidden and predicted."""
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Corrupted:
-    """A batch as the model sees it.
-
-    Attributes:
-        inputs: (B, L) int64 tokens, some of them hidden.
-        predicted: (B, L) bool, the positions whose clean token the model is asked for.
-    """
-
-    inputs: Tensor
-    predicted: Tensor
+from unmask.base.errors import UserError
 
 
-Corrupt = Callable[[Tensor, Tensor, Tensor, Tensor | None, int], Corrupted]
-"""(x, t, u, valid, mask_id) -> Corrupted, with x (B, L) clean tokens, t (B,) mask rates, u (B, L)
-uniform noise in [0, 1), valid (B, L) bool or None where there is no padding."""
-
-
-Most = Callable[[Tensor, int], Tensor]
-"""(t, L) -> (B,) int64, the most positions predicted in sequences of at most L tokens at rates t;
-non-decreasing in t."""
-
-
-Confidence = Callable[[Corrupted], Tensor]
-"""The model's log-probability of its best guess at each predicted position, (B, L); -inf at others.
-No gradient."""
-
-Refine = Callable[[Corrupted, Tensor, Tensor, Tensor, Confidence, int], Corrupted]
-"""(corrupted, x, t, u, confidence, mask_id) -> Corrupted: masks that depend on the model."""
-
-
-@dataclass(frozen=True)
-class Masking:
-    """A mask strategy.
+class Masking(ABC):
+    """A mask strategy. A subclass is a frozen dataclass whose fields are its parameters.
 
     Attributes:
-        corrupt: the rule.
-        causal: whether the model must not look ahead (it predicts from what lies to the left).
-        most: how many positions it predicts at most; None where only L bounds it.
-        refine: what becomes of the masks after a look at them with the model; None: nothing.
+        float64: whether masks are computed in float64, so on the CPU, for every device has the
+            same and not every device has float64.
+        refines: whether `refine` looks at the masks with the model.
     """
 
-    corrupt: Corrupt
-    causal: bool = False
-    most: Most | None = None
-    refine: Refine | None = None
+    float64: ClassVar[bool] = False
+    refines: ClassVar[bool] = False
+
+    @abstractmethod
+    def mask(self, t: Tensor, u: Tensor, valid: Tensor | None) -> Tensor:
+        """The masked positions, (B, L) bool, never padding.
+
+        Args:
+            t: (B,) mask rates.
+            u: (B, L) uniform noise in [0, 1).
+            valid: (B, L) bool, False at padding; None where there is none.
+        """
+
+    def most(self, t: Tensor, length: int) -> Tensor | None:
+        """The most positions masked in sequences of at most ``length`` tokens at rates t (B,).
+
+        Returns:
+            (B,) int64, non-decreasing in t; None where only the length bounds it.
+        """
+        return None
+
+    def refine(self, mask: Tensor, t: Tensor, u: Tensor, confidence: Tensor) -> Tensor:
+        """The masks after the model has looked at them.
+
+        Args:
+            mask: (B, L) bool, what `mask` gave.
+            t: (B,) mask rates.
+            u: (B, L + 1) uniform noise in [0, 1), independent of that of the masks.
+            confidence: (B, L) the model's log-probability of its best guess where masked.
+        """
+        return mask
 
 
-def bernoulli(x: Tensor, t: Tensor, u: Tensor, valid: Tensor | None, mask_id: int) -> Corrupted:
-    """Mask every token on its own with probability t; padding is never masked."""
-    mask = u < t[:, None]
-    if valid is not None:
-        mask &= valid
-    return Corrupted(x.masked_fill(mask, mask_id), mask)
+@dataclass(frozen=True)
+class Everything(Masking):
+    """Every token whatever the rate: what is predicted where nothing needs to be hidden."""
+
+    def mask(self, t: Tensor, u: Tensor, valid: Tensor | None) -> Tensor:
+        """All but the padding."""
+        return torch.ones_like(u, dtype=torch.bool) if valid is None else valid
+
+    def most(self, t: Tensor, length: int) -> Tensor:
+        """The length."""
+        return torch.full(t.shape, length)
 
 
-def next_token(x: Tensor, t: Tensor, u: Tensor, valid: Tensor | None, mask_id: int) -> Corrupted:
-    """Predict every token from those before it: the autoregressive twin.
+@dataclass(frozen=True)
+class Bernoulli(Masking):
+    """Every token on its own with probability t."""
 
-    The inputs are shifted right by one; the mask token, otherwise unused there, is the start
-    symbol, so that the first token is predicted too and both bounds cover the same L tokens.
+    def mask(self, t: Tensor, u: Tensor, valid: Tensor | None) -> Tensor:
+        """Where u is below t."""
+        mask = u < t[:, None]
+        return mask if valid is None else mask & valid
+
+
+@dataclass(frozen=True)
+class FixedCount(Masking):
+    """Exactly ceil(t n) of a sequence's n valid tokens, any of them alike.
+
+    The number of masked tokens is then known from t alone, and the masked fraction is less than
+    1/n above t.
     """
-    start = torch.full_like(x[:, :1], mask_id)
-    predicted = torch.ones_like(x, dtype=torch.bool) if valid is None else valid
-    return Corrupted(torch.cat([start, x[:, :-1]], dim=1), predicted)
+
+    def mask(self, t: Tensor, u: Tensor, valid: Tensor | None) -> Tensor:
+        """The positions where u is least."""
+        n = u.shape[1] if valid is None else valid.sum(dim=1)
+        return exact_count((t * n).ceil().long(), u, valid)
+
+    def most(self, t: Tensor, length: int) -> Tensor:
+        """ceil(t L)."""
+        return (t * length).ceil().long()
 
 
-def shifted_next_token(
-    x: Tensor, t: Tensor, u: Tensor, valid: Tensor | None, mask_id: int
-) -> Corrupted:
-    """As `next_token`, for a network that puts the start symbol before its inputs by itself."""
-    predicted = torch.ones_like(x, dtype=torch.bool) if valid is None else valid
-    return Corrupted(x, predicted)
-
-
-def correlated(neighbours: float) -> Corrupt:
-    """Mask every token with probability t, those of neighbours not independently.
+@dataclass(frozen=True)
+class Correlated(Masking):
+    """Every token with probability t, those of neighbours not independently.
 
     Each position's noise is the normal distribution function of a stationary first-order
     autoregressive sequence, so every single one is uniform, as Bernoulli masks' is, and every mask
     is possible.
 
-    Args:
+    Attributes:
         neighbours: correlation of that sequence between neighbours, in (-1, 1): positive masks
             come in longer runs, negative ones leave a masked token a visible neighbour more often.
     """
 
-    def corrupt(x: Tensor, t: Tensor, u: Tensor, valid: Tensor | None, mask_id: int) -> Corrupted:
-        # z_i = r z_{i-1} + sqrt(1 - r^2) e_i, all at once.
-        distance = torch.arange(x.shape[1], device=x.device)
-        gap = distance[:, None] - distance[None, :]
-        weight = neighbours ** gap.clamp(min=0).double() * (gap >= 0)
-        weight[:, 1:] *= (1 - neighbours**2) ** 0.5
+    neighbours: float
+    float64: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not -1 < self.neighbours < 1:
+            raise UserError(f"neighbours must be between -1 and 1, not {self.neighbours:g}")
+
+    def mask(self, t: Tensor, u: Tensor, valid: Tensor | None) -> Tensor:
+        """Where the sequence z_i = r z_(i-1) + sqrt(1 - r^2) e_i is below t's normal quantile."""
+        r, place = self.neighbours, torch.arange(u.shape[1])
+        gap = place[:, None] - place[None, :]
+        weight = r ** gap.clamp(min=0).double() * (gap >= 0)
+        weight[:, 1:] *= (1 - r**2) ** 0.5
         noise = torch.special.ndtri(u.double().clamp(min=2.0**-25)) @ weight.T
-        return bernoulli(x, t, torch.special.ndtr(noise), valid, mask_id)
-
-    return corrupt
+        return Bernoulli().mask(t, torch.special.ndtr(noise), valid)
 
 
-def half_way_to_all(
-    x: Tensor, t: Tensor, u: Tensor, valid: Tensor | None, mask_id: int
-) -> Corrupted:
-    """Mask every token with probability (1 + t)/2: what `reveal_confident` starts from."""
-    return bernoulli(x, (1 + t) / 2, u, valid, mask_id)
+@dataclass(frozen=True)
+class Scattered(Correlated):
+    """`Correlated` masks that leave a masked token a visible neighbour more often."""
+
+    neighbours: float = -0.7
 
 
-def reveal_confident(
-    corrupted: Corrupted, x: Tensor, t: Tensor, u: Tensor, confidence: Confidence, mask_id: int
-) -> Corrupted:
-    """Show the tokens that the model is surest of, until about a share t of all is masked.
+@dataclass(frozen=True)
+class Spans(Correlated):
+    """`Correlated` masks that come in longer runs."""
+
+    neighbours: float = 0.7
+
+
+@dataclass(frozen=True)
+class OwnOrder(Masking):
+    """The tokens that the model is surest of are shown, until about a share t of all is masked.
 
     Masks as they come up when a model generates by confidence: one step of its own unmasking, from
     (1 + t)/2 to t, at the price of a forward pass without gradient. PUMA (arXiv 2602.10314) lets
     training masks follow the model's unmasking order; starting half-way, and Gumbel noise on the
     log-confidences, which keeps every mask possible, are ours.
     """
-    masked = corrupted.predicted
-    rate = t[:, None]
-    # u < (1 + t)/2 where masked, or is above: rescaled it is uniform, and independent of the mask.
-    v = torch.where(u < (1 + rate) / 2, 2 * u / (1 + rate), (2 * u - 1 - rate) / (1 - rate))
-    v = v.clamp(2.0**-24, 1 - 2.0**-24)
-    sureness = confidence(corrupted) - (-v.log()).log()
-    sureness = sureness.masked_fill(~masked, -torch.inf)
-    rounding = (v[:, 0] * 2**10) % 1  # low bits, which the noise of the first position hardly has
-    shown = (masked.sum(dim=1) * (1 - t) / (1 + t) + rounding).floor()
-    ranks = sureness.argsort(dim=1, descending=True).argsort(dim=1)
-    mask = masked & (ranks >= shown[:, None])
-    return Corrupted(x.masked_fill(mask, mask_id), mask)
+
+    refines: ClassVar[bool] = True
+
+    def mask(self, t: Tensor, u: Tensor, valid: Tensor | None) -> Tensor:
+        """Every token with probability (1 + t)/2: half-way from all to t."""
+        return Bernoulli().mask((1 + t) / 2, u, valid)
+
+    def refine(self, mask: Tensor, t: Tensor, u: Tensor, confidence: Tensor) -> Tensor:
+        """A share (1 - t)/(1 + t) of the masked tokens is shown, rounded up or down by chance."""
+        v = u[:, :-1].clamp(2.0**-24, 1 - 2.0**-24)
+        sureness = (confidence - (-v.log()).log()).masked_fill(~mask, -torch.inf)
+        shown = (mask.sum(dim=1) * (1 - t) / (1 + t) + u[:, -1]).floor()
+        ranks = sureness.argsort(dim=1, descending=True).argsort(dim=1)
+        return mask & (ranks >= shown[:, None])
 
 
 def exact_count(k: Tensor, u: Tensor, valid: Tensor | None) -> Tensor:
@@ -154,35 +179,12 @@ def exact_count(k: Tensor, u: Tensor, valid: Tensor | None) -> Tensor:
     return ranks < k[:, None]
 
 
-def fixed_count(x: Tensor, t: Tensor, u: Tensor, valid: Tensor | None, mask_id: int) -> Corrupted:
-    """Mask exactly ceil(t n) of a sequence's n valid tokens, any of them alike.
-
-    The number of masked tokens is then known from t alone, and the masked fraction is less than
-    1/n above t.
-    """
-    n = x.shape[1] if valid is None else valid.sum(dim=1)
-    mask = exact_count(rounded_up(t, n), u, valid)
-    return Corrupted(x.masked_fill(mask, mask_id), mask)
-
-
-def rounded_up(t: Tensor, n: int | Tensor) -> Tensor:
-    """ceil(t n), (B,) int64: what `fixed_count` masks of n tokens, so the most it does of fewer."""
-    return (t * n).ceil().long()
-
-
-def every(t: Tensor, n: int) -> Tensor:
-    """n whatever the rate, (B,) int64."""
-    return torch.full(t.shape, n)
-
-
-MASKINGS: dict[str, Masking] = {
-    "bernoulli": Masking(bernoulli),
-    "fixed-count": Masking(fixed_count, most=rounded_up),
-    "spans": Masking(correlated(0.7)),
-    "scattered": Masking(correlated(-0.7)),
-    "alternating": Masking(correlated(-0.9)),
-    "own-order": Masking(half_way_to_all, refine=reveal_confident),
-    "next-token": Masking(next_token, causal=True, most=every),
-    "shifted-next-token": Masking(shifted_next_token, causal=True, most=every),
+MASKINGS: dict[str, type[Masking]] = {
+    "bernoulli": Bernoulli,
+    "fixed-count": FixedCount,
+    "correlated": Correlated,
+    "scattered": Scattered,
+    "spans": Spans,
+    "own-order": OwnOrder,
 }
-"""The mask strategies by the name a recipe calls them."""
+"""The mask strategies by the name a recipe calls them: to add one, add a class and an entry."""

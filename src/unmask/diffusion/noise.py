@@ -27,6 +27,7 @@ class Stream(IntEnum):
     EVAL_MASK = 4
     SAMPLE_UNMASK = 5
     SAMPLE_TOKEN = 6
+    REVEAL = 7
     PAIRS = 16
     MASK_RUNS = 17
     WINDOW = 18

@@ -211,20 +211,19 @@ def left_to_right(
     decoding: Decoding | None = None,
     on_step: OnStep = lambda x: None,
 ) -> Tensor:
-    """Sample a causal model one token at a time (its inputs start with the mask token).
+    """Sample a causal model one token at a time.
 
-    Arguments and result as in `generate`; the network is run on the prefix at every token.
+    Arguments and result as in `generate`; the network is run at every token on the text up to it,
+    of whose last token, the mask token still, the model sees nothing.
     """
     decoding = decoding or Decoding()
     x, rows = x.clone(), torch.arange(len(x))
-    start = torch.full_like(x[:, :1], mask_id)
     for i in range(x.shape[1]):
         where = torch.zeros_like(x[:, : i + 1], dtype=torch.bool)
         where[:, i] = x[:, i] == mask_id
         if where.any():
-            prefix = torch.cat([start, x[:, :i]], dim=1)
             v = uniform_double(seed, Stream.SAMPLE_TOKEN, i, rows, 1).to(x.device).squeeze(1)
-            drawn = decoding.draw(denoise(prefix, where), v[where[:, i]])
+            drawn = decoding.draw(denoise(x[:, : i + 1], where), v[where[:, i]])
             x[:, i] = x[:, i].masked_scatter(where[:, i], drawn)
         on_step(x)
     return x

@@ -42,6 +42,14 @@ class TimeDistribution(ABC):
         t = self._quantile(u.double())
         return t.clamp(max(low, _SMALLEST_T), high).to(u.dtype)
 
+    def draw(self, u: Tensor) -> Tensor:
+        """Mask rates so distributed for u uniform in [0, 1], of u's shape and dtype."""
+        return self.quantile(u)
+
+    def at_most(self, u: Tensor) -> Tensor:
+        """The highest rates that draws up to u can reach, of u's shape and dtype."""
+        return self.quantile(u)
+
     def pdf(self, t: Tensor) -> Tensor:
         """Density at mask rates t (any shape); zero outside the support.
 
@@ -198,18 +206,6 @@ class Beta(TimeDistribution):
         return torch.exp(log_density)
 
 
-@register("full")
-@dataclass(frozen=True)
-class Full(TimeDistribution):
-    """All mass at t = 1: every token is predicted, as in an autoregressive model."""
-
-    def _quantile(self, u: Tensor) -> Tensor:
-        return torch.ones_like(u)
-
-    def _pdf(self, t: Tensor) -> Tensor:
-        raise UserError("the point mass 'full' has no density; give it weight=flat or weight=1/t")
-
-
 @dataclass(frozen=True)
 class Mirrored(TimeDistribution):
     """1 - t for t of another distribution: the rate of a mask's complement."""
@@ -255,6 +251,10 @@ class Mixture(TimeDistribution):
         first = self.first.quantile((u / max(a, 1e-300)).clamp(0, 1))
         second = self.second.quantile(((u - a) / max(1 - a, 1e-300)).clamp(0, 1))
         return torch.where(u < a, first, second)
+
+    def at_most(self, u: Tensor) -> Tensor:
+        """The end of the support: rates do not rise with u."""
+        return torch.full_like(u, self.support[1])
 
     def _pdf(self, t: Tensor) -> Tensor:
         return self.share * self.first.pdf(t) + (1 - self.share) * self.second.pdf(t)

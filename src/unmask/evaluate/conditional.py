@@ -22,7 +22,6 @@ from torch import Tensor
 
 from unmask.base.errors import unknown
 from unmask.diffusion.estimators import ESTIMATORS, Draws, Estimator
-from unmask.diffusion.masking import next_token
 from unmask.diffusion.noise import Stream, uniform, uniform_double
 from unmask.diffusion.objective import predicted_cross_entropy
 from unmask.model.denoiser import Denoiser
@@ -62,7 +61,7 @@ def conditional_nll(
     Args:
         model: a denoiser, or a causal model, for which the result is exact.
         pairs: prefix and continuation together no longer than the model takes.
-        mask_id: the mask token (a causal model's start symbol).
+        mask_id: the mask token.
         draws: masks for each pair.
         seed: another seed, other masks.
         batch_size: sequences per forward pass.
@@ -187,10 +186,7 @@ def _forward(
     valid = torch.arange(x.shape[1])[None, :] < torch.tensor(lengths)[:, None]
     device = model.head.weight.device
     x, predicted, valid = x.to(device), predicted.to(device), valid.to(device)
-    if model.causal:
-        inputs = next_token(x, x[:, 0], x, valid, mask_id).inputs
-    else:
-        inputs = x.masked_fill(predicted, mask_id)
+    inputs = x if model.causal else x.masked_fill(predicted, mask_id)
     return model(inputs, None if bool(valid.all()) else valid), x, predicted
 
 

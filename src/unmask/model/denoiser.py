@@ -12,7 +12,7 @@ class Denoiser(Protocol):
 
     @property
     def causal(self) -> bool:
-        """Whether a position sees only itself and earlier ones: then the likelihood is exact."""
+        """Whether the hidden state at a place is made of earlier tokens: exact likelihood."""
 
     @property
     def head(self) -> Projection:

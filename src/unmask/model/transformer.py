@@ -31,9 +31,9 @@ class Transformer(nn.Module):
         vocab_size: V, with the mask token and all other special tokens.
         never_predicted: ids whose logit is -inf (the mask token, padding ...).
         causal: whether a position sees only itself and earlier ones.
-        start: a token put before the inputs, position i - 1 of which then predicts token i: the
-            one form of input that serves a network both before and after it turns from causal to
-            bidirectional. None: position i predicts token i.
+        start: a token put before the inputs, position i - 1 of which then predicts token i: what
+            an autoregressive network needs, and the one form of input that serves a network which
+            is trained causal and bidirectional. None: position i predicts token i.
         seed: of the initial weights, which depend on nothing else.
 
     Attributes:
@@ -80,7 +80,10 @@ class Transformer(nn.Module):
         length = x.shape[1]
         if self.start is not None:
             x = F.pad(x, (1, 0), value=self.start)
-            valid = None if valid is None else F.pad(valid, (1, 0), value=True)
+            if causal:  # the last token tells nothing to any that is predicted
+                x = x[:, :-1]
+            elif valid is not None:
+                valid = F.pad(valid, (1, 0), value=True)
         mask = None if valid is None or causal else valid[:, None, None, :]
         angles = self.rotary(x.shape[1])
         hidden = self.embedding(x)

@@ -1,13 +1,28 @@
 """A recipe: what a training run draws, hides and weighs. Data, which the loop never asks about.
 
-recipe = parse_recipe("bell:mean=0.4,std=0.15")
-t = recipe.times(seed=0, step=0, slots=torch.arange(32), batch_size=32)    # (32,) mask rates
-batch = recipe.corrupt(x, t, u, valid=None, mask_id=tokenizer.mask_id)
-loss = (recipe.weights(t)[rows] * ce).sum() / n_tokens
+objective = parse_recipe("bell:mean=0.4,std=0.15").main
+t = objective.rates(stratified(32))                          # (32,) mask rates
+mask = objective.masking.mask(t, torch.rand(32, 128), None)  # (32, 128) what is predicted
+loss = (objective.weights(t)[rows] * ce).sum() / n_tokens
 """
 
-from unmask.recipe.named import RECIPES
-from unmask.recipe.parse import AUTO, is_auto, parse_recipe, with_bell
-from unmask.recipe.recipe import GROUPS, Recipe
+from unmask.recipe.objective import COMPANIONS, Denoising, NextToken, Objective
+from unmask.recipe.parse import AUTO, RECIPES, is_auto, parse_recipe, with_bell
+from unmask.recipe.recipe import GROUPS, Portion, Recipe
+from unmask.recipe.share import Share
 
-__all__ = ["AUTO", "GROUPS", "RECIPES", "Recipe", "is_auto", "parse_recipe", "with_bell"]
+__all__ = [
+    "AUTO",
+    "COMPANIONS",
+    "GROUPS",
+    "RECIPES",
+    "Denoising",
+    "NextToken",
+    "Objective",
+    "Portion",
+    "Recipe",
+    "Share",
+    "is_auto",
+    "parse_recipe",
+    "with_bell",
+]

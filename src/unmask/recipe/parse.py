@@ -1,48 +1,51 @@
 """Recipes as text: ``NAME[:key=value,...]``."""
 
-import dataclasses
 from dataclasses import replace
 
-from unmask.base.errors import unknown
-from unmask.base.spec import build, parse_spec
-from unmask.diffusion.time import TIME_DISTRIBUTIONS
-from unmask.recipe.named import RECIPES
-from unmask.recipe.recipe import Overrides, Recipe
+from unmask.base.errors import UserError, unknown
+from unmask.base.spec import parse_spec
+from unmask.recipe.laboratory import LABORATORY
+from unmask.recipe.named import EVERYDAY
+from unmask.recipe.objective import COMPANIONS
+from unmask.recipe.old import in_new_words
+from unmask.recipe.published import PUBLISHED
+from unmask.recipe.recipe import Recipe
+from unmask.recipe.share import Share
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in (*EVERYDAY, *PUBLISHED, *LABORATORY)
+}
+"""The recipes by name."""
 
 
 def parse_recipe(text: str) -> Recipe:
     """Read ``NAME[:key=value,...]``: a named recipe with any of its parameters replaced.
 
-    Keys are ``time``, ``weight``, ``masking``, ``stratified``, ``paired``, ``ar_warmup``,
-    ``anneal``, ``fit``, and the parameters of the time distribution: ``bell:mean=0.4,std=0.15``,
-    ``flat:time=beta,alpha=2,beta=3``.
+    Keys are ``time`` and the parameters of the time distribution, ``masking`` and those of the
+    masking, ``weight``, ``stratified``, ``paired`` and ``fit``, all of the main objective; ``mix``;
+    and each name in `COMPANIONS`, whose value is a `Share`: ``bell:mean=0.4,std=0.15``,
+    ``flat:time=beta,alpha=2,beta=3``, ``bell:masking=scattered,neighbours=-0.9``,
+    ``bell:next-token=1@0.2/0@0.2``.
 
     Raises:
         UserError: an unknown name, key or value; the valid ones are listed.
     """
-    name, options = parse_spec(text)
+    name, options = in_new_words(*parse_spec(text))
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)
-    recipe = RECIPES[name]
-    own = {f.name: f for f in dataclasses.fields(Overrides)}
-    base = dataclasses.asdict(recipe.time)  # type: ignore[call-overload]
-    kind = type(recipe.time)
-    if (time_name := options.pop("time", None)) is not None:
-        if time_name not in TIME_DISTRIBUTIONS:
-            raise unknown("time distribution", time_name, TIME_DISTRIBUTIONS)
-        if TIME_DISTRIBUTIONS[time_name] is not kind:
-            kind, base = TIME_DISTRIBUTIONS[time_name], {}
-    parameters = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for key in options:
-        if key not in own and key not in parameters:
-            raise unknown(f"option of recipe {name!r}", key, {*own, *parameters, "time"})
-    given = {k: v for k, v in options.items() if k in parameters}
-    time = build(kind, {**{k: str(v) for k, v in base.items()}, **given}, f"recipe {name!r}")
-    current = {k: str(getattr(recipe, k)).lower() for k in own}
-    chosen = build(
-        Overrides, {**current, **{k: options[k] for k in own if k in options}}, f"recipe {name!r}"
-    )
-    return replace(recipe, time=time, **dataclasses.asdict(chosen))
+    recipe, kind = RECIPES[name], f"recipe {name!r}"
+    if recipe.causal:
+        return replace(recipe, main=recipe.main.changed(options, kind))
+    shares = dict(recipe.shares)
+    for companion in COMPANIONS:
+        if companion in options:
+            try:
+                shares[companion] = Share.parse(options.pop(companion))
+            except UserError as error:
+                raise UserError(f"{kind}: {companion}: {error}") from None
+    shares = {key: share for key, share in shares.items() if share != Share.parse("0")}
+    mix = options.pop("mix", recipe.mix)
+    return replace(recipe, main=recipe.main.changed(options, kind), shares=shares, mix=mix)
 
 
 AUTO = "auto"

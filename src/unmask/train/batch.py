@@ -1,124 +1,118 @@
-"""The global batch of a step, a function of (seed, step), and its loss."""
+"""The global batch of a step, a function of (config, seed, step), a micro-batch at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import repeat
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from unmask.data import Blocks, sample_blocks
-from unmask.diffusion.linear_cross_entropy import Projection
-from unmask.diffusion.masking import Corrupted
 from unmask.diffusion.noise import Stream, uniform
-from unmask.diffusion.objective import loss_and_rows, predicted_confidence
-from unmask.recipe import Recipe
+from unmask.recipe import Objective, Portion, Recipe
+from unmask.recipe.objective import Observers
+from unmask.train.config import TrainConfig
 from unmask.train.device import send
 
-
-class Met(NamedTuple):
-    """What a step met in each of its samples, (b,) each.
-
-    Attributes:
-        t: mask rates.
-        nats: summed cross-entropies.
-        predicted: how many tokens were predicted.
-        tokens: how many there are, without padding.
-    """
-
-    t: Tensor
-    nats: Tensor
-    predicted: Tensor
-    tokens: Tensor
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some samples of a step with all the randomness they need.
+    """Samples of a micro-batch that are trained on one objective, with all their randomness.
 
     Attributes:
+        objective: what they are trained on.
         x: (b, L) int64 clean tokens.
         valid: (b, L) bool, False at padding; None where there is none.
         t: (b,) mask rates.
-        weights: (b,) weight of each sample's summed cross-entropy.
-        u: (b, L) uniform noise for the masks.
-        most: (b,) int64 on the CPU, the most positions predicted in each sample; None where that
-            is not bounded, or where counting them costs nothing.
-        n_tokens: tokens (without padding) in the *global* batch: what the loss is divided by.
+        mask: (b, L) bool, the predicted positions.
+        reveal: (b, L + 1) uniform noise for a masking that refines the mask; None for others.
+        weights: (b,) weight of each sample's summed cross-entropy, in nats per token of the
+            *global* batch.
+        most: the most positions that can be predicted in all of them; None where that is not
+            bounded, or where counting them costs nothing.
+        n_tokens: tokens (without padding) in the global batch.
     """
 
+    objective: Objective
     x: Tensor
     valid: Tensor | None
     t: Tensor
+    mask: Tensor
+    reveal: Tensor | None
     weights: Tensor
-    u: Tensor
-    most: Tensor | None
+    most: int | None
     n_tokens: int
 
-    def split(self, parts: int) -> Iterator["Batch"]:
-        """The batch in micro-batches of (nearly) equal size."""
-        fields = (self.x, self.valid, self.t, self.weights, self.u, self.most)
-        pieces = (repeat(None) if x is None else x.tensor_split(parts) for x in fields)
-        for x, valid, t, weights, u, most in zip(*pieces, strict=False):
-            yield Batch(x, valid, t, weights, u, most, self.n_tokens)
 
+def draw_batches(
+    recipe: Recipe,
+    blocks: Blocks,
+    config: TrainConfig,
+    *,
+    seed: int,
+    step: int,
+    device: torch.device,
+    observers: Observers | None = None,
+) -> Iterator[Batch]:
+    """Draw the blocks, mask rates and masks of a step, for one micro-batch after the other.
 
-def draw_batch(
-    recipe: Recipe, blocks: Blocks, seed: int, step: int, batch_size: int, device: torch.device
-) -> Batch:
-    """Draw the blocks, mask rates and mask noise of a step.
-
-    Rates are stratified over the whole batch; noise belongs to a sample's place in it, so that
-    splitting the batch changes nothing.
+    Rates are stratified over the global batch; noise belongs to a sample's place in it, so that
+    splitting the batch changes nothing. The samples of a micro-batch come apart by objective.
     """
-    slots = torch.arange(batch_size)
-    places, n = recipe.places(slots, batch_size)
-    x, valid = blocks.batch(sample_blocks(seed, step, places, n, len(blocks)))
-    u = uniform(seed, Stream.MASK, step, send(places, device), x.shape[1])
-    t = recipe.times(seed=seed, step=step, slots=slots, batch_size=batch_size)
-    n_tokens = x.numel() if valid is None else int(valid.sum())
+    slots = torch.arange(config.batch_size)
+    portions = recipe.portions(
+        seed=seed,
+        step=step,
+        steps=config.steps,
+        slots=slots,
+        batch_size=config.batch_size,
+        observers=observers,
+    )
+    n_tokens = sum(int(blocks.lengths_of(_blocks(p, blocks, seed, step)).sum()) for p in portions)
+    for part in slots.tensor_split(config.accumulation):
+        for portion in portions:
+            mine = portion.among(part)
+            if len(mine.slots):
+                yield _draw(mine, blocks, seed, step, device, n_tokens)
+
+
+def _draw(
+    portion: Portion, blocks: Blocks, seed: int, step: int, device: torch.device, n_tokens: int
+) -> Batch:
+    objective, masking = portion.objective, portion.objective.masking
+    x, valid = blocks.batch(_blocks(portion, blocks, seed, step))
+    length = x.shape[1]
+    place = CPU if masking.float64 else device  # where masks are computed
+    mask = masking.mask(
+        send(portion.rates, place),
+        uniform(seed, Stream.MASK, step, send(portion.sequences, place), length),
+        None if valid is None else send(valid, place),
+    )
+    mask = send(mask, device)
+    valid = None if valid is None else send(valid, device)
+    if objective.paired:
+        mask = mask ^ send(portion.second, device)[:, None]
+        mask = mask if valid is None else mask & valid
+    t, reveal = portion.t, None
+    if masking.refines:
+        sequences = send(portion.sequences, device)
+        reveal = uniform(seed, Stream.REVEAL, step, sequences, length + 1)
     most = None
     if device.type != "cpu":  # which would have to be waited for to count the masked positions
-        most = recipe.most_predicted(slots=slots, batch_size=batch_size, length=x.shape[1])
+        most = objective.most_predicted(portion.u_at_most, length)
     return Batch(
-        x=send(x, device),
-        valid=None if valid is None else send(valid, device),
-        t=send(t, device),
-        weights=send(recipe.weights(t) / n_tokens, device),
-        u=recipe.noise(u, send(slots, device)),
-        most=most,
-        n_tokens=n_tokens,
+        objective,
+        send(x, device),
+        valid,
+        send(t, device),
+        mask,
+        reveal,
+        send(objective.weights(t) / n_tokens, device),
+        None if most is None else int(most.sum()),
+        n_tokens,
     )
 
 
-def batch_loss(
-    network: Callable[[Tensor, Tensor | None, bool], Tensor],
-    head: Projection,
-    recipe: Recipe,
-    batch: Batch,
-    mask_id: int,
-) -> tuple[Tensor, Met]:
-    """Training loss of a (micro-)batch: its share of the global batch's, in nats per token.
-
-    Args:
-        network: tokens (b, L), valid (b, L) or None, causal or not -> hidden states (b, L, D).
-        head: the vocabulary projection.
-
-    Returns:
-        The loss, and what it was made of.
-    """
-
-    def confidence(corrupted: Corrupted) -> Tensor:
-        with torch.no_grad():
-            hidden = network(corrupted.inputs, batch.valid, recipe.causal)
-        return predicted_confidence(hidden, corrupted.predicted, head)
-
-    x, t, u, valid = batch.x, batch.t, batch.u, batch.valid
-    corrupted = recipe.corrupt(x, t, u, valid=valid, mask_id=mask_id)
-    corrupted = recipe.refine(corrupted, x, t, u, confidence=confidence, mask_id=mask_id)
-    hidden = network(corrupted.inputs, valid, recipe.causal)
-    budget = None if batch.most is None else sum(batch.most.tolist())
-    loss, nats = loss_and_rows(hidden, x, corrupted.predicted, batch.weights, head, budget)
-    tokens = torch.full_like(t, x.shape[1]) if valid is None else valid.sum(dim=1)
-    return loss, Met(t, nats, corrupted.predicted.sum(dim=1), tokens)
+def _blocks(portion: Portion, blocks: Blocks, seed: int, step: int) -> Tensor:
+    return sample_blocks(seed, step, portion.sequences, portion.n_sequences, len(blocks))

@@ -4,7 +4,7 @@ RUN/checkpoints/step-00000200/
     model.safetensors        weights
     ema.safetensors          averaged weights, if the run keeps them
     optimizer.safetensors    the optimisers' state
-    rates.safetensors        what the last steps met, by mask rate (`unmask.diffusion.adaptive`)
+    rates.safetensors        what the last steps met, by mask rate, of a recipe that fits its rates
     checkpoint.json          step, counters, NELBO if measured, SHA-256 of every file
 """
 

@@ -11,15 +11,12 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from unmask.data import Data, sample_blocks
-from unmask.diffusion.adaptive import REFIT_EVERY, RateStatistics
 from unmask.model import Transformer
 from unmask.recipe import Recipe
-from unmask.train.average import average_of, update_average
-from unmask.train.batch import batch_loss, draw_batch
+from unmask.train.average import average_of
+from unmask.train.batch import draw_batches
 from unmask.train.checkpoint import (
     Progress,
     find_checkpoint,
@@ -30,16 +27,12 @@ from unmask.train.checkpoint import (
 from unmask.train.config import TrainConfig
 from unmask.train.device import Stopwatch, autocast, choose_device
 from unmask.train.metrics import BLOCKS, Jsonl, forget_after, open_sinks
-from unmask.train.optim import (
-    build_optimizers,
-    learning_rate,
-    optimizer_tensors,
-    restore_optimizers,
-    set_learning_rate,
-)
+from unmask.train.optim import build_optimizers, learning_rate
 from unmask.train.progress import TrainingBar
 from unmask.train.recent import Recent
 from unmask.train.signals import stop_on_signals
+from unmask.train.state import TrainingState
+from unmask.train.step import batch_loss, take_step
 from unmask.train.validation import ValidationConfig, validate
 
 TRAINING_FAILED = 3
@@ -77,16 +70,17 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
         UserError: the device is not there, or the checkpoint is damaged.
     """
     device = choose_device(config.device)
-    mask_id = data.tokenizer.mask_id
     model.to(device)
     model.recompute = config.recompute
-    network = torch.compile(model) if config.compile else model
-    optimizers = build_optimizers(model, config)
-    average = average_of(model, config.ema)
-    evaluated = average or model
+    loss = batch_loss(model, data.tokenizer.mask_id, compiled=config.compile)
+    state = TrainingState(
+        model,
+        build_optimizers(model, config),
+        average_of(model, config.ema),
+        recipe.observers(device),
+    )
     checkpoints = folder / "checkpoints"
-    seen = RateStatistics(device)
-    progress = _restore(checkpoints, model, average, optimizers, seen)
+    progress = _restore(checkpoints, state)
     forget_after(folder, progress.step)
     sinks = open_sinks(folder, config.log_to)
     blocks = Jsonl(folder / BLOCKS)
@@ -100,7 +94,7 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
 
     def evaluate() -> Progress:
         with autocast(device, config.precision):
-            bound = validate(evaluated, data.valid, validation, mask_id)
+            bound = validate(state.evaluated, data.valid, validation, data.tokenizer.mask_id)
         if not math.isfinite(bound.nelbo):
             raise TrainingFailed(
                 f"the validation bound is not finite at step {progress.step}; "
@@ -118,38 +112,25 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
         watch.start()
         stopped = False
         while progress.step < config.steps and not stopped:
-            # 1. The learning rate and the batch of this step.
+            # 1. A step, on the batch that counters give.
             rate = learning_rate(progress.step, config)
-            set_learning_rate(optimizers, rate)
-            if recipe.fitted and progress.step % REFIT_EVERY == 0:
-                seen.refit()
-            now = recipe.at(progress.step, config.steps, seen)
-            batch = draw_batch(now, data.train, seed, progress.step, config.batch_size, device)
+            batches = draw_batches(
+                recipe,
+                data.train,
+                config,
+                seed=seed,
+                step=progress.step,
+                device=device,
+                observers=state.observers,
+            )
+            taken = take_step(state, loss, batches, config, step=progress.step, learning_rate=rate)
 
-            # 2. The gradient, over micro-batches; the loss is per token of the global batch.
-            loss, met = torch.zeros((), device=device), []
-            for part in batch.split(config.accumulation):
-                with autocast(device, config.precision):
-                    part_loss, part_met = batch_loss(network, model.head, now, part, mask_id)
-                part_loss.backward()
-                loss += part_loss.detach()
-                met.append(part_met)
-
-            # 3. Clip, step, average.
-            norm = _clip(model, config.grad_clip)
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad()
-            if average:
-                update_average(average, model, config.ema, progress.step)
-
-            # 4. Count. The numbers stay on the device until they are due.
-            recent.add(progress.step, loss, norm, batch.t, batch.n_tokens)
-            seen.add(*map(torch.cat, zip(*met, strict=True)))
+            # 2. Count. The numbers stay on the device until they are due.
+            recent.add(progress.step, taken.loss, taken.norm, taken.t, taken.n_tokens)
             progress = replace(
                 progress,
                 step=progress.step + 1,
-                tokens_seen=progress.tokens_seen + batch.n_tokens,
+                tokens_seen=progress.tokens_seen + taken.n_tokens,
                 nelbo=None,
             )
             bar.step(progress.step)
@@ -161,18 +142,18 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
             if not (log or due or save):
                 continue
 
-            # 5. Log, evaluate, save: none of it counts as training time.
+            # 3. Log, evaluate, save: none of it counts as training time.
             progress = replace(progress, seconds=watch.stop())
             if (bad := recent.first_bad()) is not None:
                 raise _failure(bad, data, seed, config.batch_size, checkpoints)
             if log:
                 summary = recent.summary(watch.seconds)
                 bar.training(summary["loss"], summary["tokens_per_second"])
-                record("train", {**summary, "learning_rate": rate, "phase": now.phase})
+                record("train", {**summary, "learning_rate": rate, "phase": taken.phase})
             if due:
                 progress = evaluate()
             if save:
-                save_checkpoint(checkpoints, progress, _files(model, average, optimizers, seen))
+                save_checkpoint(checkpoints, progress, state.files())
                 prune(checkpoints, config.keep)
             watch.start()
     for sink in (*sinks, blocks):
@@ -180,45 +161,12 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
     return Outcome(progress, stop.signal)
 
 
-def _clip(model: nn.Module, limit: float) -> Tensor:
-    """Norm of the whole gradient, which is scaled down to ``limit`` where that is not 0."""
-    return nn.utils.clip_grad_norm_(model.parameters(), limit or float("inf"))
-
-
-def _files(
-    model: nn.Module,
-    average: nn.Module | None,
-    optimizers: list[Optimizer],
-    seen: RateStatistics,
-) -> dict[str, dict[str, Tensor]]:
-    """What a checkpoint holds: file name -> tensors."""
-    files = {
-        "model": model.state_dict(),
-        "optimizer": optimizer_tensors(optimizers, model),
-        "rates": seen.tensors(),
-    }
-    if average:
-        files["ema"] = average.state_dict()
-    return files
-
-
-def _restore(
-    checkpoints: Path,
-    model: nn.Module,
-    average: nn.Module | None,
-    optimizers: list[Optimizer],
-    seen: RateStatistics,
-) -> Progress:
-    """Load the latest checkpoint into everything; where there is none, a fresh start."""
+def _restore(checkpoints: Path, state: TrainingState[Transformer]) -> Progress:
+    """Load the latest checkpoint into the state; where there is none, a fresh start."""
     checkpoint = find_checkpoint(checkpoints)
     if checkpoint is None:
         return Progress()
-    model.load_state_dict(checkpoint.tensors("model"))
-    restore_optimizers(optimizers, model, checkpoint.tensors("optimizer"))
-    if average:
-        average.load_state_dict(checkpoint.tensors("ema"))
-    if checkpoint.has("rates"):  # those of earlier versions do not
-        seen.restore(checkpoint.tensors("rates"))
+    state.restore(checkpoint)
     return checkpoint.progress
 
 

@@ -1,7 +1,7 @@
 """Optimisers and the learning-rate schedule."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
@@ -12,26 +12,38 @@ from unmask.train.config import TrainConfig
 
 
 def build_optimizers(model: Transformer, config: TrainConfig) -> list[Optimizer]:
-    """Make the optimisers that together step every parameter once.
+    """Make the optimisers that together step every parameter once."""
+    return OPTIMIZERS[config.optimizer](model, config)
 
-    ``adamw``: AdamW for all, weight decay on matrices only. ``muon``: Muon (update scaled to
-    AdamW's, so that one learning rate serves both) for the blocks' matrices, AdamW for the rest.
+
+def adamw(model: Transformer, config: TrainConfig) -> list[Optimizer]:
+    """AdamW for all, weight decay on matrices only."""
+    return [_adamw(model.parameters(), config)]
+
+
+def muon(model: Transformer, config: TrainConfig) -> list[Optimizer]:
+    """Muon for the blocks' matrices, AdamW for the rest.
+
+    Muon's update is scaled to AdamW's, so that one learning rate serves both.
     """
-    matrices = list(model.matrix_parameters()) if config.optimizer == "muon" else []
+    matrices = model.matrix_parameters()
     taken = {id(p) for p in matrices}
-    optimizers: list[Optimizer] = [
-        _adamw((p for p in model.parameters() if id(p) not in taken), config)
+    return [
+        _adamw((p for p in model.parameters() if id(p) not in taken), config),
+        Muon(
+            matrices,
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        ),
     ]
-    if matrices:
-        optimizers.append(
-            Muon(
-                matrices,
-                lr=config.learning_rate,
-                weight_decay=config.weight_decay,
-                adjust_lr_fn="match_rms_adamw",
-            )
-        )
-    return optimizers
+
+
+OPTIMIZERS: dict[str, Callable[[Transformer, TrainConfig], list[Optimizer]]] = {
+    "adamw": adamw,
+    "muon": muon,
+}
+"""The optimisers by the name a configuration calls them: to add one, add an entry."""
 
 
 def _adamw(parameters: Iterable[nn.Parameter], config: TrainConfig) -> AdamW:

@@ -10,7 +10,6 @@ from unmask.base.section import Section
 from unmask.data import Blocks
 from unmask.diffusion.bound import Bound, exact_nll, nelbo_from_draws
 from unmask.diffusion.estimators import find_estimator
-from unmask.diffusion.masking import Corrupted, next_token
 from unmask.diffusion.noise import Stream, uniform, uniform_double
 from unmask.diffusion.objective import predicted_cross_entropy
 from unmask.model.denoiser import Denoiser
@@ -67,16 +66,21 @@ def validate(
         for rows in torch.arange(len(chosen)).split(config.batch_size):
             x, valid = _to(device, *blocks.batch(chosen[rows]))
             if draws is None:
-                corrupted = next_token(x, x[:, 0], x, valid, mask_id)
+                inputs, predicted = (
+                    x,
+                    torch.ones_like(x, dtype=torch.bool) if valid is None else valid,
+                )
             else:
                 noise, slots = draws.noise(draw), rows.to(device)
                 u = uniform(config.seed, Stream.EVAL_MASK, noise, slots, x.shape[1])
-                mask = draws.mask(rows, draw, u, valid)
-                corrupted = Corrupted(x.masked_fill(mask, mask_id), mask)
-            sums.ce[rows, draw] = _batch_sums(model, x, corrupted, valid).cpu()
-            sums.masked[rows, draw] = corrupted.predicted.sum(dim=1).cpu()
+                predicted = draws.mask(rows, draw, u, valid)
+                inputs = x.masked_fill(predicted, mask_id)
+            ce, row = predicted_cross_entropy(model(inputs, valid), x, predicted, model.head)
+            of_rows = torch.zeros(len(x), device=device).index_add(0, row, ce)
+            sums.ce[rows, draw] = of_rows.cpu()
+            sums.masked[rows, draw] = predicted.sum(dim=1).cpu()
             if draws is not None and surprisal is not None:
-                over = _surplus(surprisal[x.cpu()], corrupted.predicted.cpu(), valid)
+                over = _surplus(surprisal[x.cpu()], predicted.cpu(), valid)
                 sums.control[rows, draw] = draws.control * over
             on_batch(len(rows))
     if draws is None:
@@ -133,10 +137,3 @@ def _to(device: torch.device, x: Tensor, valid: Tensor | None) -> tuple[Tensor, 
     """On the device, and without ``valid`` where no row has padding: attention is faster so."""
     full = valid is None or bool(valid.all())
     return x.to(device), None if full or valid is None else valid.to(device)
-
-
-def _batch_sums(model: Denoiser, x: Tensor, corrupted: Corrupted, valid: Tensor | None) -> Tensor:
-    """(B,) summed cross-entropy of the predicted tokens, in nats."""
-    hidden = model(corrupted.inputs, valid)
-    ce, rows = predicted_cross_entropy(hidden, x, corrupted.predicted, model.head)
-    return torch.zeros(len(x), device=x.device).index_add(0, rows, ce)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from unmask.data import Blocks
-from unmask.diffusion.masking import fixed_count
+from unmask.diffusion.masking import FixedCount
 from unmask.diffusion.noise import Stream, uniform, uniform_double
 from unmask.diffusion.objective import predicted_cross_entropy
 from unmask.diffusion.time import stratify
@@ -46,10 +46,10 @@ def binned_cross_entropy(
         for draw in range(bins * draws):
             noise = uniform(seed, Stream.CURVE_MASK, draw, rows.to(device), x.shape[1])
             t = (1 - rates[:, bins * draws - 1 - draw]).float().to(device)  # in (0, 1], increasing
-            corrupted = fixed_count(x, t, noise, valid, mask_id)
-            hidden = model(corrupted.inputs, valid)
-            ce, where = predicted_cross_entropy(hidden, x, corrupted.predicted, model.head)
+            mask = FixedCount().mask(t, noise, valid)
+            hidden = model(x.masked_fill(mask, mask_id), valid)
+            ce, where = predicted_cross_entropy(hidden, x, mask, model.head)
             sums = torch.zeros(len(x), device=device).index_add(0, where, ce)
-            means = sums / corrupted.predicted.sum(dim=1)
+            means = sums / mask.sum(dim=1)
             total[draw // draws] += (means.cpu().double() * lengths).sum() / draws
     return total / tokens

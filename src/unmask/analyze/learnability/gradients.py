@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unmask.analyze.learnability.moments import Moments, jackknife, nested_moments
 from unmask.data import Blocks
-from unmask.diffusion.masking import bernoulli
+from unmask.diffusion.masking import Bernoulli
 from unmask.diffusion.noise import Stream, uniform, uniform_double
 from unmask.diffusion.objective import WEIGHTINGS, predicted_loss
 from unmask.diffusion.time import Uniform
@@ -81,11 +81,11 @@ def gradient_signal(
         x, valid = x.to(device), None if valid is None else valid.to(device)
         rates, noise = draw_masks(seed, low, high, b, n_masks, x.shape[1])
         for t, u in zip(rates, noise, strict=True):
-            corrupted = bernoulli(x, t[None], u[None].to(device), valid, mask_id)
-            if bool(corrupted.predicted.any()):  # else the gradient is 0
-                hidden = model(corrupted.inputs, valid)
+            mask = Bernoulli().mask(t[None].to(device), u[None].to(device), valid)
+            if bool(mask.any()):  # else the gradient is 0
+                hidden = model(x.masked_fill(mask, mask_id), valid)
                 per_token = torch.full((1,), 1 / x.shape[1], device=device)
-                predicted_loss(hidden, x, corrupted.predicted, per_token, model.head).backward()
+                predicted_loss(hidden, x, mask, per_token, model.head).backward()
                 gradient = [(groups[name], _gradient(p)) for name, p in model.named_parameters()]
                 norms = _squared_norms(gradient)
                 flat = torch.cat([g.flatten() for _, g in gradient])

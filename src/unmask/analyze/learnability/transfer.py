@@ -10,17 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unmask.analyze.learnability.curve import binned_cross_entropy
 from unmask.data import Blocks
 from unmask.diffusion.time import Uniform
 from unmask.model import Transformer
-from unmask.recipe import Recipe
+from unmask.recipe import Denoising, Recipe
 from unmask.train import TrainConfig
-from unmask.train.batch import batch_loss, draw_batch
-from unmask.train.device import autocast
-from unmask.train.optim import build_optimizers, restore_optimizers, set_learning_rate
+from unmask.train.batch import draw_batches
+from unmask.train.optim import build_optimizers, restore_optimizers
+from unmask.train.state import TrainingState
+from unmask.train.step import batch_loss, take_step
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def transfer_matrix(
     before = measure()
     change = torch.zeros(len(ranges), restarts, bins, dtype=torch.float64)
     for row, (low, high) in enumerate(ranges):
-        recipe = Recipe(f"t in {low:g} to {high:g}", Uniform(low, high))
+        recipe = Recipe(f"t in {low:g} to {high:g}", Denoising(Uniform(low, high)))
         for restart in range(restarts):
             first = start.step + restart * steps
             _train(model, start, recipe, train, config, learning_rate,
@@ -122,20 +123,12 @@ def _train(
     on_step: Callable[[], None],
 ) -> None:
     """Put the model back to the start and train it for the given steps."""
-    device = model.embedding.weight.device
     model.load_state_dict(start.weights)
-    optimizers = build_optimizers(model, config)
-    state = {name: value.clone() for name, value in start.optimizer.items()}
-    restore_optimizers(optimizers, model, state)
-    set_learning_rate(optimizers, learning_rate)
+    state = TrainingState(model, build_optimizers(model, config))
+    tensors = {name: value.clone() for name, value in start.optimizer.items()}
+    restore_optimizers(state.optimizers, model, tensors)
+    loss, device = batch_loss(model, mask_id), model.embedding.weight.device
     for step in steps:
-        batch = draw_batch(recipe, blocks, start.seed, step, config.batch_size, device)
-        for part in batch.split(config.accumulation):
-            with autocast(device, config.precision):
-                loss, _ = batch_loss(model, model.head, recipe, part, mask_id)
-            loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip or float("inf"))
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+        batches = draw_batches(recipe, blocks, config, seed=start.seed, step=step, device=device)
+        take_step(state, loss, batches, config, step=step, learning_rate=learning_rate)
         on_step()

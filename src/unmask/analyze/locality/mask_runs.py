@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.diffusion.masking import MASKINGS
+from unmask.diffusion.masking import Masking
 from unmask.diffusion.noise import Stream, uniform
 
 
@@ -78,19 +78,18 @@ def around(mask: Tensor) -> tuple[Tensor, Tensor]:
     return after - before - 1, torch.minimum(left, right)
 
 
-def empirical(t: float, length: int, *, masking: str, samples: int, seed: int) -> MaskRuns:
+def empirical(t: float, length: int, *, masking: Masking, samples: int, seed: int) -> MaskRuns:
     """What a recipe's masking gives.
 
     Args:
         t: mask rate.
         length: L.
-        masking: a name in `unmask.diffusion.masking.MASKINGS` that hides tokens.
+        masking: how tokens are hidden, before a model refines that.
         samples: blocks drawn.
         seed: of the noise.
     """
     u = uniform(seed, Stream.MASK_RUNS, 0, torch.arange(samples), length)
-    x = torch.zeros(samples, length, dtype=torch.int64)
-    mask = MASKINGS[masking].corrupt(x, torch.full((samples,), t), u, None, 1).predicted
+    mask = masking.mask(torch.full((samples,), t), u, None)
     run, nearest = (
         torch.bincount(found[mask] - 1, minlength=length).double() / mask.sum().clamp(min=1)
         for found in around(mask)

@@ -27,7 +27,8 @@ from unmask.base.files import write_whole
 from unmask.compare.summary import environment
 from unmask.data import CorpusConfig, Data, load_data
 from unmask.data.information import FARTHEST, Locality, mutual_information, read_text
-from unmask.recipe import parse_recipe
+from unmask.diffusion.masking import Masking
+from unmask.recipe import Objective, parse_recipe
 from unmask.recipe.auto import evidence, nearest, recommended_bell
 from unmask.run import Run
 from unmask.train.validation import ValidationConfig, evenly_spaced, validate
@@ -56,7 +57,7 @@ def locality_of_corpus(corpus: CorpusConfig, *, seed: int, console: Console) -> 
         UserError: anything wrong with the corpus, or too little of it.
     """
     data = load_data(corpus, console=console)
-    record, _ = _corpus_part(data, corpus, "bernoulli", seed, console)
+    record, _ = _corpus_part(data, corpus, parse_recipe("standard").main, seed, console)
     return _concluded(record)
 
 
@@ -82,7 +83,7 @@ def locality_of_run(run: Run, *, blocks: int, targets: int, seed: int, console: 
     data = load_data(run.config.corpus, console=console)
     if data.tokenizer.fingerprint != run.tokenizer.fingerprint:
         raise UserError(f"the corpus of {run.folder} is no longer what the run was trained on")
-    record, locality = _corpus_part(data, run.config.corpus, recipe.masking, seed, console)
+    record, locality = _corpus_part(data, run.config.corpus, recipe.main, seed, console)
     chosen = evenly_spaced(len(data.valid), blocks)
     mask_id = run.tokenizer.mask_id
     passes = len(SIDES) * (len(radii_for(data.valid.block_size)) - 1) + 1
@@ -121,7 +122,7 @@ def save_locality(record: Record, folder: Path) -> Path:
 
 
 def _corpus_part(
-    data: Data, corpus: CorpusConfig, masking: str, seed: int, console: Console
+    data: Data, corpus: CorpusConfig, objective: Objective, seed: int, console: Console
 ) -> tuple[Record, Locality]:
     text = read_text(data.train)
     with _progress(console, "information by distance", FARTHEST) as advance:
@@ -137,8 +138,8 @@ def _corpus_part(
         "block_size": length,
         "seed": seed,
         "mutual_information": asdict(locality),
-        "masking": masking,
-        "mask_runs": [_mask_runs(t, length, masking, seed) for t in MASK_RATES],
+        "masking": objective.options()["masking"],
+        "mask_runs": [_mask_runs(t, length, objective.masking, seed) for t in MASK_RATES],
         "reach": {
             "t": _CURVE.tolist(),
             "evidence": evidence(locality, _CURVE).tolist(),
@@ -151,7 +152,7 @@ def _corpus_part(
     return record, locality
 
 
-def _mask_runs(t: float, length: int, masking: str, seed: int) -> Record:
+def _mask_runs(t: float, length: int, masking: Masking, seed: int) -> Record:
     def rounded(found: MaskRuns) -> Record:
         return {k: [float(f"{p:.6g}") for p in v.tolist()] for k, v in vars(found).items()}
 

@@ -72,8 +72,8 @@ def densities(comparison: Comparison) -> Plot | None:
         if number % columns == 0:
             axes.set_ylabel("density")
     caption = (
-        "Line: the density that a recipe draws mask rates from. Bars: the rates that its first "
-        "run drew in its first steps."
+        "Line: the density that a recipe draws mask rates from, over the whole training. Bars: the "
+        "rates that its first run drew."
     )
     if not shared:
         caption += " The panels have different scales."

@@ -1,0 +1,167 @@
+"""One optimiser step: the loop, the analyses and the benchmarks take theirs here."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from unmask.diffusion.adaptive import Seen
+from unmask.diffusion.objective import loss_and_rows, predicted_confidence
+from unmask.model import Transformer
+from unmask.train.average import update_average
+from unmask.train.batch import Batch
+from unmask.train.config import TrainConfig
+from unmask.train.device import autocast
+from unmask.train.optim import set_learning_rate
+from unmask.train.state import TrainingState
+
+
+class Loss(NamedTuple):
+    """Of a micro-batch.
+
+    Attributes:
+        value: its share of the global batch's loss, in nats per token, a scalar.
+        nats: (b,) summed cross-entropy of each sample, without gradient.
+        predicted: (b, L) bool, the predicted positions.
+    """
+
+    value: Tensor
+    nats: Tensor
+    predicted: Tensor
+
+
+BatchLoss = Callable[[Batch], Loss]
+
+
+class TrainingLoss(nn.Module):
+    """A network, its head and the cross-entropy of what it predicts, as one module.
+
+    Its forward is the training loss: full (B, L, V) logits never exist.
+    """
+
+    def __init__(self, model: Transformer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        predicted: Tensor,
+        weights: Tensor,
+        valid: Tensor | None,
+        causal: bool,
+        budget: int | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Weighted sum of the cross-entropies of the predicted positions, and each row's sum.
+
+        Args:
+            inputs, targets: (b, L) int64 tokens, what the network reads and what stands there.
+            predicted: (b, L) bool.
+            weights: (b,) of each row.
+            valid: (b, L) bool, False at padding; None where there is none.
+            causal: whether the network must not look ahead.
+            budget: as in `unmask.diffusion.objective.predicted_loss`.
+        """
+        hidden = self.model(inputs, valid, causal)
+        return loss_and_rows(hidden, targets, predicted, weights, self.model.head, budget)
+
+    @torch.no_grad()
+    def confidence(self, inputs: Tensor, predicted: Tensor, valid: Tensor | None) -> Tensor:
+        """As `predicted_confidence`: how sure the network is of its best guesses."""
+        return predicted_confidence(self.model(inputs, valid, False), predicted, self.model.head)
+
+
+def batch_loss(model: Transformer, mask_id: int, *, compiled: bool = False) -> BatchLoss:
+    """The training loss of a network, as a function of a (micro-)batch.
+
+    Args:
+        compiled: whether network, head and loss are compiled together.
+    """
+    module = TrainingLoss(model)
+    forward = torch.compile(module) if compiled else module
+
+    def loss(batch: Batch) -> Loss:
+        objective, mask = batch.objective, batch.mask
+        if batch.reveal is not None:
+            hidden = objective.hide(batch.x, mask, mask_id)
+            confidence = module.confidence(hidden, mask, batch.valid)
+            mask = objective.masking.refine(mask, batch.t, batch.reveal, confidence)
+        inputs = objective.hide(batch.x, mask, mask_id)
+        value, nats = forward(
+            inputs, batch.x, mask, batch.weights, batch.valid, objective.causal, batch.most
+        )
+        return Loss(value, nats, mask)
+
+    return loss
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A step that was taken; the numbers are still on the device.
+
+    Attributes:
+        loss: in nats per token, a scalar.
+        norm: of the gradient before it was clipped, a scalar.
+        t: (B,) mask rates.
+        n_tokens: tokens in the global batch, without padding.
+        phase: ``causal``, ``masked`` or ``mixed``: how its samples were trained.
+    """
+
+    loss: Tensor
+    norm: Tensor
+    t: Tensor
+    n_tokens: int
+    phase: str
+
+
+def take_step(
+    state: TrainingState[Any],
+    loss: BatchLoss,
+    batches: Iterable[Batch],
+    config: TrainConfig,
+    *,
+    step: int,
+    learning_rate: float,
+) -> Taken:
+    """Take an optimiser step on the (micro-)batches of a global batch.
+
+    Args:
+        state: what the step changes.
+        loss: of the state's model.
+        config: clipping, precision and the average's decay.
+        step: optimiser steps before it.
+    """
+    device = next(state.model.parameters()).device
+    # 1. The gradient; the loss is per token of the global batch.
+    total = torch.zeros((), device=device)
+    rates, phases, seen = [], set(), []
+    for batch in batches:
+        with autocast(device, config.precision):
+            found = loss(batch)
+        found.value.backward()
+        total += found.value.detach()
+        rates.append(batch.t)
+        phases.add("causal" if batch.objective.causal else "masked")
+        if state.observers and not batch.objective.causal:
+            whole = torch.full_like(batch.t, batch.x.shape[1])
+            tokens = whole if batch.valid is None else batch.valid.sum(dim=1)
+            seen.append(Seen(batch.t, found.nats, found.predicted.sum(dim=1), tokens))
+
+    # 2. Clip, step, average.
+    limit = config.grad_clip or float("inf")
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
+    set_learning_rate(state.optimizers, learning_rate)
+    for optimizer in state.optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
+    if state.average is not None:
+        update_average(state.average, state.model, config.ema, step)
+
+    # 3. Let those see it who fit something to it.
+    for observer in state.observers.values() if seen else ():
+        observer.add(Seen(*map(torch.cat, zip(*seen, strict=True))))
+    phase = phases.pop() if len(phases) == 1 else "mixed"
+    return Taken(total, norm, torch.cat(rates), batch.n_tokens, phase)
