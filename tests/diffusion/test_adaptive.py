@@ -11,6 +11,7 @@ from unmask.diffusion.adaptive import (
     FITS,
     Histogram,
     RateStatistics,
+    Seen,
     least_varying_window,
     root_mean_square,
     where_it_falls,
@@ -20,15 +21,15 @@ from unmask.recipe import RECIPES, parse_recipe
 
 MIDDLES = (torch.arange(BINS) + 0.5) / BINS
 L = 1000
+TOKENS = torch.full((BINS,), L)
 
 
 def seen_with(nats_per_masked: list[Tensor]) -> RateStatistics:
     """Statistics after steps with one noiseless sequence in every bin, whose c(t) is given."""
     seen = RateStatistics()
     for c in nats_per_masked:
-        seen.add(MIDDLES, c * MIDDLES * L, MIDDLES * L, L)
-    seen.refit()
-    return seen
+        seen.add(Seen(MIDDLES, c * MIDDLES * L, MIDDLES * L, TOKENS))
+    return seen.at(0)
 
 
 @settings(deadline=None, max_examples=50)
@@ -60,8 +61,9 @@ def test_the_averages_are_those_of_the_last_steps() -> None:
 
 def test_rates_belong_to_their_bin_and_the_last_bin_is_closed() -> None:
     seen = RateStatistics()
-    seen.add(torch.tensor([1.0, 0.5, 1e-6]), torch.ones(3), torch.ones(3), torch.full((3,), 10))
-    seen.refit()
+    t, ones = torch.tensor([1.0, 0.5, 1e-6]), torch.ones(3)
+    seen.add(Seen(t, ones, ones, torch.full((3,), 10)))
+    seen.at(0)
     assert seen["sequences"].nonzero().flatten().tolist() == [0, BINS // 2, BINS - 1]
     assert seen["loss"][BINS - 1] == pytest.approx(0.1)
 
@@ -71,8 +73,8 @@ def test_nothing_is_fitted_before_every_rate_was_met(name: str) -> None:
     seen = RateStatistics()
     assert FITS[name](seen) is None
     t = MIDDLES[:-1].repeat(200)
-    seen.add(t, t, t * 10, 10)
-    seen.refit()
+    seen.add(Seen(t, t, t * 10, torch.full_like(t, 10)))
+    seen.at(0)
     assert FITS[name](seen) is None
 
 
@@ -80,9 +82,9 @@ def test_what_is_added_counts_from_the_next_refit() -> None:
     seen = seen_with([torch.ones(BINS)] * 200)
     before = root_mean_square(seen)
     for _ in range(50):
-        seen.add(MIDDLES, MIDDLES**2 * L, MIDDLES * L, L)
+        seen.add(Seen(MIDDLES, MIDDLES**2 * L, MIDDLES * L, TOKENS))
     assert root_mean_square(seen) == before
-    seen.refit()
+    seen.at(0)
     assert root_mean_square(seen) != before
 
 
@@ -97,8 +99,8 @@ def test_the_window_counts_the_noise_of_the_losses() -> None:
     seen = RateStatistics()
     for _ in range(300):
         noise = torch.randn(BINS, generator=generator) * (1 - MIDDLES)
-        seen.add(MIDDLES, (3 + noise) * MIDDLES * L, MIDDLES * L, L)
-    seen.refit()
+        seen.add(Seen(MIDDLES, (3 + noise) * MIDDLES * L, MIDDLES * L, TOKENS))
+    seen.at(0)
     assert least_varying_window(seen) == Uniform(0.5, 1.0)
 
 
@@ -129,28 +131,33 @@ def test_the_bell_follows_the_rates_that_improve() -> None:
     assert nowhere is None
 
 
-@pytest.mark.parametrize("name", [name for name, r in RECIPES.items() if r.fitted])
+@pytest.mark.parametrize("name", [name for name, r in RECIPES.items() if r.observers()])
 def test_a_fitted_recipe_leaves_no_rate_out(name: str) -> None:
     recipe = RECIPES[name]
     seen = seen_with([8 - 0.002 * step * MIDDLES for step in range(1000)])
-    now = recipe.at(500, 1000, seen)
-    assert now.time != recipe.at(500, 1000).time
+    ((now, _, _),) = recipe.divided(501, 1000, {"rates": seen})
+    ((before, _, _),) = recipe.divided(501, 1000)
+    assert now != before
     grid = torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
-    assert float(now.time.pdf(grid).min()) >= 0.1 - 1e-12
-    assert float(now.time.pdf(grid).mean()) == pytest.approx(1, abs=0.01)
+    density = now.density(grid)
+    assert density is not None
+    assert float(density.min()) >= 0.1 - 1e-12
+    assert float(density.mean()) == pytest.approx(1, abs=0.01)
 
 
 def test_weights_of_fitted_rates_are_unbiased_for_the_bound() -> None:
     """E_p[w(t) t c(t)] is the integral of c, whatever was fitted."""
     seen = seen_with([1 + 4 * MIDDLES**2] * 300)
-    now = RECIPES["p-pots"].at(500, 1000, seen)
-    u = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
-    t = now.time.quantile(u)
+    ((now, _, _),) = RECIPES["p-pots"].divided(501, 1000, {"rates": seen})
+    t = now.rates((torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000).double()
     c = 2 + torch.sin(5 * t)
     exact = 2 + (1 - torch.cos(torch.tensor(5.0))) / 5
     assert float((now.weights(t) * t * c).mean()) == pytest.approx(float(exact), rel=1e-3)
 
 
-def test_fit_is_an_option_of_every_recipe() -> None:
+def test_fit_is_an_option_of_every_recipe_and_only_what_fits_observes() -> None:
     recipe = parse_recipe("bell:fit=progress")
-    assert recipe.fitted and parse_recipe(recipe.spec()) == recipe
+    assert parse_recipe(recipe.spec()) == recipe
+    assert set(recipe.observers()) == {"rates"}
+    observing = {name for name, r in RECIPES.items() if r.observers()}
+    assert observing == {"clipped", "p-pots", "adaptive"}

@@ -34,7 +34,7 @@ def leaves(*tensors):
 @pytest.mark.parametrize("spec", ["standard", "flat", "bell", "bell-weighted"])
 def test_loss_and_gradients_equal_those_of_full_logits(spec):
     hidden, head, targets, predicted, t = problem()
-    weights = parse_recipe(spec).weights(t)
+    weights = parse_recipe(spec).main.weights(t)
 
     h, w = leaves(hidden, head)
     loss = predicted_loss(h, targets, predicted, weights / (B * L), projection(w))
@@ -112,7 +112,7 @@ def test_nothing_predicted_is_a_loss_of_zero():
     none = torch.zeros(B, L, dtype=torch.bool)
     ce, rows = predicted_cross_entropy(h, targets, none, projection(w))
     assert ce.shape == rows.shape == (0,)
-    loss = predicted_loss(h, targets, none, parse_recipe("standard").weights(t), projection(w))
+    loss = predicted_loss(h, targets, none, parse_recipe("standard").main.weights(t), projection(w))
     loss.backward()
     assert loss.item() == 0
     assert (h.grad == 0).all() and (w.grad == 0).all()

@@ -39,32 +39,32 @@ def row_of(x):
     return (x * (V + 1) ** torch.arange(L - 1, -1, -1)).sum(dim=-1)
 
 
-def chances(recipe):
+def chances(objective):
     """Integral over t of p(t) w(t) t^k (1 - t)^(L - k) for each mask of k tokens."""
-    low, high = recipe.time.quantile(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    low, high = objective.time.draw(torch.tensor([0.0, 1.0], dtype=torch.float64))
     n = 20_000
     t = low + (high - low) * (torch.arange(n) + 0.5).double() / n
-    weight = recipe.time.pdf(t) * recipe.weights(t) * (high - low) / n
+    weight = objective.density(t) * objective.weights(t) * (high - low) / n
     k = all_masks(L).sum(dim=1, keepdim=True)
     return (weight * t**k * (1 - t) ** (L - k)).sum(dim=1)
 
 
-def expected_loss(table, mask_weights, corrupt):
+def expected_loss(table, mask_weights, objective):
     """Sum over texts and masks of P(text) * the mask's weight * (1/L) sum of CE, as trained."""
     texts, masks = all_sequences(V, L), all_masks(L)
     x = texts.repeat_interleave(len(masks), dim=0)
     noise = 1 - masks.repeat(len(texts), 1).double()  # 0 where masked
     half = torch.full((len(x),), 0.5, dtype=torch.float64)
-    corrupted = corrupt(x, half, noise, valid=None, mask_id=MASK)
+    mask = objective.masking.mask(half, noise, None)
     weights = (JOINT[:, None] * mask_weights[None, :]).flatten() / L
     identity = SimpleNamespace(weight=torch.eye(V, dtype=table.dtype), bias=None)
     return predicted_loss(
-        table[row_of(corrupted.inputs)], x, corrupted.predicted, weights, identity
+        table[row_of(objective.hide(x, mask, MASK))], x, mask, weights, identity
     )
 
 
 def nelbo(table):
-    return expected_loss(table, nelbo_weights(L) * L, parse_recipe("standard").corrupt)
+    return expected_loss(table, nelbo_weights(L) * L, parse_recipe("standard").main)
 
 
 def optimum():
@@ -74,7 +74,7 @@ def optimum():
 
 def test_quadrature_of_standard_is_the_closed_form():
     torch.testing.assert_close(
-        chances(parse_recipe("standard"))[1:], L * nelbo_weights(L)[1:], rtol=1e-4, atol=0
+        chances(parse_recipe("standard").main)[1:], L * nelbo_weights(L)[1:], rtol=1e-4, atol=0
     )
 
 
@@ -86,26 +86,26 @@ def test_the_optimum_s_nelbo_is_the_entropy_of_the_joint():
 
 @pytest.mark.parametrize("spec", RECIPES)
 def test_true_conditionals_are_stationary(spec):
-    recipe = parse_recipe(spec)
+    objective = parse_recipe(spec).main
     table = optimum().requires_grad_()
-    expected_loss(table, chances(recipe), recipe.corrupt).backward()
+    expected_loss(table, chances(objective), objective).backward()
     moved = (optimum() + 0.1 * torch.randn(table.shape, generator=seeded(0))).requires_grad_()
-    expected_loss(moved, chances(recipe), recipe.corrupt).backward()
+    expected_loss(moved, chances(objective), objective).backward()
     assert float(table.grad.abs().max()) < 1e-6
     assert float(moved.grad.abs().max()) > 1e-4
 
 
 @pytest.mark.parametrize("spec", RECIPES)
 def test_optimisation_from_anywhere_reaches_the_one_optimum(spec):
-    recipe = parse_recipe(spec)
+    objective = parse_recipe(spec).main
     table = torch.randn(len(MASKED_TEXTS), L, V, generator=seeded(1)).double().requires_grad_()
     start = float(nelbo(table.detach()))
-    weights = chances(recipe)
+    weights = chances(objective)
     optimizer = torch.optim.LBFGS([table], max_iter=400, line_search_fn="strong_wolfe")
 
     def closure():
         optimizer.zero_grad()
-        loss = expected_loss(table, weights, recipe.corrupt)
+        loss = expected_loss(table, weights, objective)
         loss.backward()
         return loss
 
@@ -119,8 +119,8 @@ def test_a_table_too_small_for_the_joint_does_depend_on_the_recipe():
     """One logit vector for all masked texts: with finite capacity the weighting matters."""
 
     def best_shared(spec):
-        recipe = parse_recipe(spec)
-        weights = chances(recipe)
+        objective = parse_recipe(spec).main
+        weights = chances(objective)
         shared = torch.zeros(2, V, dtype=torch.float64, requires_grad=True)
         crowded = (MASKED_TEXTS[:, :2] == 0).all(dim=1).long()
         optimizer = torch.optim.LBFGS(
@@ -134,7 +134,7 @@ def test_a_table_too_small_for_the_joint_does_depend_on_the_recipe():
         def closure():
             optimizer.zero_grad()
             table = shared[crowded][:, None, :].expand(-1, L, -1)
-            loss = expected_loss(table, weights, recipe.corrupt)
+            loss = expected_loss(table, weights, objective)
             loss.backward()
             return loss
 

@@ -43,13 +43,13 @@ def denoise(x, where):
 
 
 def predict_next(prefix, where):
-    """Perfect causal model: P(last token of the prefix | those before), inputs shifted right."""
-    seen = prefix[:, 1:]
+    """Perfect causal model: P(last token of the prefix | those before)."""
+    n = prefix.shape[1]
     x = torch.full((len(prefix), L), MASK)
-    x[:, : seen.shape[1]] = seen
+    x[:, : n - 1] = prefix[:, :-1]
     last = torch.zeros(len(prefix), L, dtype=torch.bool)
-    last[:, seen.shape[1]] = where[:, -1]
-    assert not where[:, :-1].any() and (prefix[:, 0] == MASK).all()
+    last[:, n - 1] = where[:, -1]
+    assert not where[:, :-1].any()
     return denoise(x, last)
 
 

@@ -13,7 +13,6 @@ from unmask.base.errors import UserError
 from unmask.diffusion.time import (
     TIME_DISTRIBUTIONS,
     Beta,
-    Full,
     LogitNormal,
     TruncatedNormal,
     Uniform,
@@ -198,13 +197,7 @@ def test_shapes_are_kept():
 
 
 def test_every_distribution_is_tested_here():
-    assert set(TIME_DISTRIBUTIONS.values()) == {Uniform, TruncatedNormal, LogitNormal, Beta, Full}
-
-
-def test_point_mass():
-    assert (Full().quantile(torch.rand(7)) == 1).all()
-    with pytest.raises(UserError, match="no density"):
-        Full().pdf(torch.ones(1))
+    assert set(TIME_DISTRIBUTIONS.values()) == {Uniform, TruncatedNormal, LogitNormal, Beta}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from scipy import integrate
 from unmask.data import Blocks
 from unmask.model import ModelConfig, Transformer
 from unmask.recipe import RECIPES, parse_recipe
-from unmask.train.batch import batch_loss, draw_batch
+from unmask.train import TrainConfig
+from unmask.train.batch import draw_batches
+from unmask.train.step import batch_loss
 from unmask.train.validation import ValidationConfig, validate
 
 L = 4
@@ -35,18 +37,17 @@ SCALED = [
 ]
 
 
-def losses(recipe, ce, n):
+def losses(spec, ce, n):
     """n draws of w(t) (1/L) sum of ce over the masked positions; ce (2^L, L) depends on the mask.
 
     Rates and noise are independent, so that the draws' spread is an honest standard error.
     """
-    generator = torch.Generator().manual_seed(0)
-    t = recipe.time.quantile(torch.rand(n, generator=generator, dtype=torch.float64))
+    objective, generator = parse_recipe(spec).main, torch.Generator().manual_seed(0)
+    t = objective.time.draw(torch.rand(n, generator=generator, dtype=torch.float64))
     u = torch.rand(n, L, generator=generator, dtype=torch.float64)
-    x = torch.zeros(n, L, dtype=torch.int64)
-    mask = recipe.corrupt(x, t, u, valid=None, mask_id=1).predicted
+    mask = objective.masking.mask(t, u, None)
     number = (mask * 2 ** torch.arange(L - 1, -1, -1)).sum(dim=1)
-    return recipe.weights(t) * (ce[number] * mask).sum(dim=1) / L
+    return objective.weights(t) * (ce[number] * mask).sum(dim=1) / L
 
 
 def assert_mean(draws, exact, precision):
@@ -66,20 +67,19 @@ def ce():
 @pytest.mark.parametrize("spec", UNBIASED)
 def test_weighted_loss_is_unbiased_for_the_nelbo(spec, ce):
     exact = float(nelbo_weights(L) @ (ce * all_masks(L)).sum(dim=1))
-    assert_mean(losses(parse_recipe(spec), ce, 300_000), exact, precision=0.02)
+    assert_mean(losses(spec, ce, 300_000), exact, precision=0.02)
 
 
 @pytest.mark.parametrize("spec", ["flat", "bell", "flat:time=beta,alpha=2,beta=1"])
 def test_flat_weight_is_another_objective(spec, ce):
     """The draws above can tell a loss that is not the NELBO."""
     exact = float(nelbo_weights(L) @ (ce * all_masks(L)).sum(dim=1))
-    draws = losses(parse_recipe(spec), ce, 300_000)
+    draws = losses(spec, ce, 300_000)
     assert abs(float(draws.mean()) - exact) > 20 * float(draws.std()) / 300_000**0.5
 
 
 def test_on_part_of_the_rates_importance_averages_c_over_that_part(ce):
     """U[0.3, 0.8]: the mean of (1/t) (1/L) sum CE over that window."""
-    recipe = parse_recipe("flat:low=0.3,high=0.8,weight=importance")
     edges = np.linspace(0.3, 0.8, 501)
     middles = (edges[1:] + edges[:-1]) / 2
     nats = (ce * all_masks(L)).sum(dim=1)
@@ -87,33 +87,31 @@ def test_on_part_of_the_rates_importance_averages_c_over_that_part(ce):
         float(bin_chance(L, a, b) @ nats) / t / L
         for a, b, t in zip(edges[:-1], edges[1:], middles, strict=True)
     ]
-    assert_mean(losses(recipe, ce, 300_000), sum(parts) / 0.5, precision=0.005)
+    assert_mean(losses("flat:low=0.3,high=0.8,weight=importance", ce, 300_000), sum(parts) / 0.5, precision=0.005)
 
 
 @pytest.mark.parametrize("spec", SCALED)
 def test_mean_of_weight_times_t_is_one(spec):
     """E_p[w(t) t] = 1 by quadrature of the density: every recipe's loss starts at log V."""
-    recipe = parse_recipe(spec)
+    objective = parse_recipe(spec).main
 
     def integrand(t):
         point = torch.tensor([t], dtype=torch.float64)
-        return float(recipe.time.pdf(point) * recipe.weights(point)) * t
+        return float(objective.density(point) * objective.weights(point)) * t
 
-    low, high = recipe.time.quantile(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
+    low, high = objective.time.draw(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
     value, _ = integrate.quad(integrand, low, high, epsabs=1e-9, limit=200)
     assert value == pytest.approx(1, abs=1e-5)
 
 
-def test_mean_of_weight_times_t_is_one_for_the_point_mass():
-    one = torch.ones(1, dtype=torch.float64)
-    assert float(RECIPES["ar"].weights(one)) == 1
-    assert float(parse_recipe("ar:weight=1/t").weights(one)) == 1
+def test_every_token_of_the_next_token_objective_counts_one():
+    assert (RECIPES["ar"].main.weights(torch.ones(3)) == 1).all()
 
 
 @pytest.mark.parametrize("spec", ["standard", "flat", "bell", "bell-weighted"])
 def test_weights_keep_shape_and_dtype(spec):
     t = torch.rand(5, 1).clamp_min(0.1)
-    weights = parse_recipe(spec).weights(t)
+    weights = parse_recipe(spec).main.weights(t)
     assert weights.shape == t.shape and weights.dtype == t.dtype
     assert (weights > 0).all()
 
@@ -127,9 +125,9 @@ def test_weights_keep_shape_and_dtype(spec):
     ],
 )
 def test_weights_are_finite_for_every_rate_that_can_be_drawn(spec):
-    recipe = parse_recipe(spec)
+    objective = parse_recipe(spec).main
     u = torch.tensor([2.0**-53, 2.0**-30, 1 - 2.0**-30, 1 - 2.0**-53], dtype=torch.float64)
-    assert recipe.weights(recipe.time.quantile(u).float()).isfinite().all()
+    assert objective.weights(objective.rates(u)).isfinite().all()
 
 
 PREDICTABLE = 10
@@ -139,7 +137,7 @@ BLOCKS = Blocks(np.random.default_rng(0).integers(PREDICTABLE, size=(512, 20)), 
 def untrained(causal):
     config = ModelConfig(layers=1, width=16, heads=2)
     never = [PREDICTABLE, PREDICTABLE + 1]
-    return Transformer(config, PREDICTABLE + 2, never, causal=causal)
+    return Transformer(config, PREDICTABLE + 2, never, causal=causal, start=PREDICTABLE)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -153,15 +151,19 @@ def test_untrained_network_scores_log_v_in_the_bound(causal):
         assert bound.c_t == pytest.approx([log_v] * 10, rel=1e-6)
 
 
-@pytest.mark.parametrize("spec", [*RECIPES, "flat:low=0.3,high=0.8", "bell:mean=0.2,std=0.1"])
+MIXED = ["bell:next-token=0.3", "bell:standard=0.2,next-token=0.4", "narrow:mix=steps,uniform=0.5"]
+
+
+@pytest.mark.parametrize("spec", [*RECIPES, "flat:low=0.3,high=0.8", "bell:mean=0.2,std=0.1", *MIXED])
 def test_untrained_network_s_training_loss_is_log_v_in_expectation(spec):
     recipe = parse_recipe(spec)
-    model = untrained(recipe.causal)
+    loss = batch_loss(untrained(recipe.causal), PREDICTABLE)
+    config, device = TrainConfig(batch_size=128, steps=100), torch.device("cpu")
     values = []
     with torch.no_grad():
         for step in range(100):
-            batch = draw_batch(recipe, BLOCKS, 0, step, 128, torch.device("cpu"))
-            values.append(float(batch_loss(model, model.head, recipe, batch, PREDICTABLE)[0]))
+            batches = draw_batches(recipe, BLOCKS, config, seed=0, step=step, device=device)
+            values.append(sum(float(loss(batch).value) for batch in batches))
     stderr = np.std(values, ddof=1) / len(values) ** 0.5
     assert stderr < 0.03 * math.log(PREDICTABLE)
     assert np.mean(values) == pytest.approx(math.log(PREDICTABLE), abs=3.5 * stderr + 1e-5)

@@ -20,7 +20,9 @@ PAIRS = [
 
 
 def model(causal=False):
-    network = Transformer(ModelConfig(layers=1, width=16, heads=2), V + 1, [MASK], causal=causal)
+    start = MASK if causal else None
+    config = ModelConfig(layers=1, width=16, heads=2)
+    network = Transformer(config, V + 1, [MASK], causal=causal, start=start)
     generator = torch.Generator().manual_seed(3)
     for name, weight in network.named_parameters():
         if name in ("embedding.weight", "head.weight"):
@@ -100,7 +102,7 @@ def test_a_causal_model_is_exact():
         text = [*prefix, *continuation]
         nats = 0.0
         if continuation:
-            steps = log_probabilities(network, [MASK, *text[:-1]])
+            steps = log_probabilities(network, text)
             nats = -sum(float(steps[i, text[i]]) for i in range(len(prefix), len(text)))
         assert found == (pytest.approx(nats, rel=1e-5), 0.0)
 
@@ -109,8 +111,7 @@ def greedy(network, prefix, n):
     """What one gets by revealing the surest token at a time; left to right if causal."""
     text = [*prefix, *[MASK] * n]
     for _ in range(n):
-        inputs = [MASK, *text[:-1]] if network.causal else text
-        found = log_probabilities(network, inputs)
+        found = log_probabilities(network, text)
         places = [i for i, token in enumerate(text) if token == MASK]
         place = places[0] if network.causal else max(places, key=lambda i: float(found[i].max()))
         text[place] = int(found[place].argmax())

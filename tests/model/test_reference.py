@@ -26,7 +26,8 @@ NAMES = {
 
 def random_model(causal):
     """Every weight random, norms and head too: a factor in the wrong place would show."""
-    model = Transformer(CONFIG, V, [MASK_ID], causal=causal, seed=1)
+    model = Transformer(CONFIG, V, [MASK_ID], seed=1)
+    model.causal = causal
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for weight in model.parameters():

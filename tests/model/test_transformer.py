@@ -24,7 +24,7 @@ def with_random_head(model):
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_untrained_network_is_exactly_undecided(causal):
-    model = Transformer(CONFIG, V, NEVER, causal=causal)
+    model = Transformer(CONFIG, V, NEVER, causal=causal, start=0)
     logits = model.head(model(tokens(4, 12)))
     targets = tokens(4, 12) % (V - len(NEVER))
     losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
@@ -62,7 +62,7 @@ def test_weights_depend_on_the_seed_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
     torch.manual_seed(6)
-    twin = Transformer(CONFIG, V, seed=3, causal=True).state_dict()
+    twin = Transformer(CONFIG, V, seed=3, causal=True, start=39).state_dict()
     other = Transformer(CONFIG, V, seed=4).state_dict()
     assert first.keys() == twin.keys()
     assert all(torch.equal(first[name], twin[name]) for name in first)
@@ -107,12 +107,17 @@ def test_parameter_count():
 
 
 def test_with_a_start_token_a_causal_position_predicts_its_own_token_from_those_before():
-    plain = with_random_head(Transformer(CONFIG, V, causal=True))
+    plain = with_random_head(Transformer(CONFIG, V))
     started = with_random_head(Transformer(CONFIG, V, start=39))
     x = tokens(3, 12)
     shifted = torch.cat([torch.full((3, 1), 39), x[:, :-1]], dim=1)
-    torch.testing.assert_close(started(x, causal=True), plain(shifted))
+    torch.testing.assert_close(started(x, causal=True), plain(shifted, causal=True))
     assert started(x).shape == (3, 12, 32) and not torch.equal(started(x), started(x, causal=True))
+
+
+def test_an_autoregressive_network_must_have_a_start_symbol():
+    with pytest.raises(ValueError, match="start symbol"):
+        Transformer(CONFIG, V, causal=True)
 
 
 def test_with_a_start_token_every_visible_token_counts_and_padding_does_not():
@@ -154,7 +159,7 @@ def test_bfloat16_autocast_is_close():
 @pytest.mark.parametrize("causal", [False, True])
 def test_compiled_is_the_same(causal):
     torch.compiler.reset()  # graphs of earlier tests count towards the recompilation limit
-    eager = with_random_head(Transformer(CONFIG, V, causal=causal))
+    eager = with_random_head(Transformer(CONFIG, V, causal=causal, start=39))
     compiled = torch.compile(eager, fullgraph=True)
     for length in (12, 9, 2050):  # the last is beyond the rotary table
         x = tokens(1, length)

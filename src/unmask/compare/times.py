@@ -15,7 +15,7 @@ def drawn_times(config: Config) -> dict[str, list[float]] | None:
     """Density of t on a grid, and the histogram of the rates of up to 500 steps of a run.
 
     Both are of the whole run. Counters make the rates again, exactly as the run drew them. None for
-    the autoregressive twin, and where the rates were fitted to what the run met.
+    what is only trained causally, and where the rates were fitted to what the run met.
     """
     recipe = parse_recipe(config.recipe)
     if recipe.causal or recipe.observers():
@@ -31,7 +31,10 @@ def drawn_times(config: Config) -> dict[str, list[float]] | None:
             seed=config.seed, step=step, steps=last, slots=slots, batch_size=size
         )
     ]
-    t = torch.cat([portion.t for portion in portions if not portion.objective.causal])
+    rates = [portion.t for portion in portions if not portion.objective.causal]
+    if not rates:
+        return None
+    t = torch.cat(rates)
     density, total = torch.zeros_like(grid), 0.0
     for step in steps:
         for objective, start, end in recipe.divided(step, last):

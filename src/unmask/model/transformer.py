@@ -30,11 +30,14 @@ class Transformer(nn.Module):
         config: the network's shape.
         vocab_size: V, with the mask token and all other special tokens.
         never_predicted: ids whose logit is -inf (the mask token, padding ...).
-        causal: whether a position sees only itself and earlier ones.
+        causal: whether a position sees only itself and earlier ones; needs ``start``.
         start: a token put before the inputs, position i - 1 of which then predicts token i: what
             an autoregressive network needs, and the one form of input that serves a network which
             is trained causal and bidirectional. None: position i predicts token i.
         seed: of the initial weights, which depend on nothing else.
+
+    Raises:
+        ValueError: an autoregressive network without a start symbol.
 
     Attributes:
         recompute: whether the backward pass computes each block again in place of keeping what its
@@ -52,6 +55,8 @@ class Transformer(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if causal and start is None:  # it would see the token that it is asked for
+            raise ValueError("an autoregressive network needs a start symbol")
         self.config, self.causal, self.start = config, causal, start
         self.recompute = False
         self.embedding = nn.Embedding(vocab_size, config.width, device="meta").to_empty(

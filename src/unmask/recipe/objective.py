@@ -211,7 +211,7 @@ class Denoising(Objective):
             kind, given = type(part), dataclasses.asdict(part)
             name = left.pop(key, None)
             if name is not None and name not in registry:
-                raise unknown(f"{key} of {recipe}", name, registry)
+                raise unknown(key, name, registry)
             if name is not None and registry[name] is not kind:
                 kind, given = registry[name], {}
             names = [f.name for f in dataclasses.fields(kind)]

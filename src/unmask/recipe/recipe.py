@@ -93,7 +93,7 @@ class Recipe:
             return
         if self.causal:
             raise UserError(f"recipe {self.name!r} is autoregressive: it has no companions")
-        check_sum(dict(self.shares))
+        check_sum(self.shares, self.name)
         for name, objective in self._companions.items():
             divided = self.mix == "batch" and not self.shares[name].whole
             if divided and objective.paired != self.main.paired:

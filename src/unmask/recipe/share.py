@@ -1,5 +1,6 @@
 """A share of the samples that moves with the progress of training."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -85,7 +86,7 @@ class Share:
         return jumps and all(share in (0, 1) for share, _ in self.points)
 
 
-def check_sum(shares: dict[str, Share]) -> None:
+def check_sum(shares: Mapping[str, Share], recipe: str) -> None:
     """Make sure that shares leave no less than nothing to what has the rest.
 
     Raises:
@@ -96,7 +97,7 @@ def check_sum(shares: dict[str, Share]) -> None:
         before, after = map(sum, zip(*(s.limits(progress) for s in shares.values()), strict=True))
         if max(before, after) > 1 + 1e-9:
             raise UserError(
-                f"the shares of {', '.join(shares)} add up to {max(before, after):g} at progress "
+                f"recipe {recipe!r}: the shares of {', '.join(shares)} add up to {max(before, after):g} at progress "
                 f"{progress:g}; at most 1"
             )
 
