@@ -20,7 +20,10 @@ from unmask.diffusion.masking import (
 from unmask.diffusion.noise import Stream, uniform
 
 VOCABULARY = 50
-EVERY = [Correlated(neighbours=-0.9), *(kind() for name, kind in MASKINGS.items() if name != "correlated")]
+EVERY = [
+    Correlated(neighbours=-0.9),
+    *(kind() for name, kind in MASKINGS.items() if name != "correlated"),
+]
 
 
 def batch(rows, length, pad_from=None):

@@ -58,9 +58,7 @@ def expected_loss(table, mask_weights, objective):
     mask = objective.masking.mask(half, noise, None)
     weights = (JOINT[:, None] * mask_weights[None, :]).flatten() / L
     identity = SimpleNamespace(weight=torch.eye(V, dtype=table.dtype), bias=None)
-    return predicted_loss(
-        table[row_of(objective.hide(x, mask, MASK))], x, mask, weights, identity
-    )
+    return predicted_loss(table[row_of(objective.hide(x, mask, MASK))], x, mask, weights, identity)
 
 
 def nelbo(table):

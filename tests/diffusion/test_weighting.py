@@ -87,7 +87,11 @@ def test_on_part_of_the_rates_importance_averages_c_over_that_part(ce):
         float(bin_chance(L, a, b) @ nats) / t / L
         for a, b, t in zip(edges[:-1], edges[1:], middles, strict=True)
     ]
-    assert_mean(losses("flat:low=0.3,high=0.8,weight=importance", ce, 300_000), sum(parts) / 0.5, precision=0.005)
+    assert_mean(
+        losses("flat:low=0.3,high=0.8,weight=importance", ce, 300_000),
+        sum(parts) / 0.5,
+        precision=0.005,
+    )
 
 
 @pytest.mark.parametrize("spec", SCALED)
@@ -154,7 +158,9 @@ def test_untrained_network_scores_log_v_in_the_bound(causal):
 MIXED = ["bell:next-token=0.3", "bell:standard=0.2,next-token=0.4", "narrow:mix=steps,uniform=0.5"]
 
 
-@pytest.mark.parametrize("spec", [*RECIPES, "flat:low=0.3,high=0.8", "bell:mean=0.2,std=0.1", *MIXED])
+@pytest.mark.parametrize(
+    "spec", [*RECIPES, "flat:low=0.3,high=0.8", "bell:mean=0.2,std=0.1", *MIXED]
+)
 def test_untrained_network_s_training_loss_is_log_v_in_expectation(spec):
     recipe = parse_recipe(spec)
     loss = batch_loss(untrained(recipe.causal), PREDICTABLE)

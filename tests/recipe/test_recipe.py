@@ -11,7 +11,6 @@ from scipy import stats
 
 from unmask.base.errors import UserError
 from unmask.diffusion.masking import MASKINGS, Bernoulli, Correlated, Scattered
-from unmask.diffusion.noise import Stream, uniform
 from unmask.diffusion.objective import WEIGHTINGS
 from unmask.diffusion.time import TIME_DISTRIBUTIONS, Beta, TruncatedNormal, Uniform
 from unmask.recipe import (
@@ -391,7 +390,9 @@ def test_a_warm_up_is_causal_for_its_share_of_the_steps():
 
 def test_one_objective_at_a_step_is_the_same_under_both_kinds_of_mixing():
     for step in (0, 30):
-        for one, other in zip(portions("fast", step), portions("fast:mix=steps", step), strict=True):
+        for one, other in zip(
+            portions("fast", step), portions("fast:mix=steps", step), strict=True
+        ):
             assert one.objective == other.objective
             assert all(torch.equal(a, b) for a, b in zip(one[1:3], other[1:3], strict=True))
             assert torch.equal(one.u, other.u) and torch.equal(one.t, other.t)
@@ -410,7 +411,9 @@ def test_every_run_of_steps_has_nearly_its_share(share):
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
 def test_every_batch_and_micro_batch_has_nearly_its_share(share):
     for step in range(20):
-        first, second = portions(f"bell:next-token={share}", step, batch_size=64, slots=torch.arange(64))
+        first, second = portions(
+            f"bell:next-token={share}", step, batch_size=64, slots=torch.arange(64)
+        )
         assert abs(len(first.slots) - 64 * share) <= 1
         assert torch.equal(torch.cat([first.slots, second.slots]).sort().values, torch.arange(64))
         for part in torch.arange(64).split(16):
@@ -474,7 +477,9 @@ def test_one_share_has_one_spelling():
 
 
 def test_adding_a_companion_is_one_entry(monkeypatch):
-    monkeypatch.setitem(COMPANIONS, "wide", lambda main: dataclasses.replace(main, time=Uniform(0.2, 0.8)))
+    monkeypatch.setitem(
+        COMPANIONS, "wide", lambda main: dataclasses.replace(main, time=Uniform(0.2, 0.8))
+    )
     recipe = parse_recipe("narrow:wide=0.25")
     assert parse_recipe(recipe.spec()) == recipe
     wide, _ = portions(recipe)

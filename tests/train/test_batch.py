@@ -6,11 +6,14 @@ import torch
 
 from unmask.data import Blocks
 from unmask.model import ModelConfig, Transformer
-from unmask.recipe import RECIPES
-from unmask.train.batch import batch_loss, draw_batch
+from unmask.recipe import RECIPES, parse_recipe
+from unmask.train import TrainConfig
+from unmask.train.batch import Batch, draw_batches
+from unmask.train.step import batch_loss
 
 CPU = torch.device("cpu")
 MASK = 10
+MIXED = ["bell:next-token=0.3", "fast:next-token=0.4,standard=0.3", "bell:mix=steps,next-token=0.5"]
 
 
 def blocks(padded: bool) -> Blocks:
@@ -20,23 +23,30 @@ def blocks(padded: bool) -> Blocks:
     return Blocks(tokens, lengths, tokens.size, tokens.size)
 
 
+def drawn(
+    recipe: str, padded: bool = False, parts: int = 1, seed: int = 3, step: int = 7, size: int = 32
+) -> list[Batch]:
+    config = TrainConfig(batch_size=size, accumulation=parts, steps=20)
+    whole = parse_recipe(recipe), blocks(padded), config
+    return list(draw_batches(*whole, seed=seed, step=step, device=CPU))
+
+
 def gradients(recipe: str, padded: bool, parts: int) -> tuple[float, list[torch.Tensor]]:
-    named = RECIPES[recipe]
     config = ModelConfig(layers=1, width=16, heads=2)
-    model = Transformer(config, MASK + 1, (MASK,), causal=named.causal)
+    named = parse_recipe(recipe)
+    model = Transformer(config, MASK + 1, (MASK,), causal=named.causal, start=MASK)
     with torch.no_grad():  # the head starts at zero, which would leave the rest without gradient
         model.head.weight.normal_(generator=torch.Generator().manual_seed(0))
-    batch = draw_batch(named, blocks(padded), seed=3, step=7, batch_size=32, device=CPU)
-    total = 0.0
-    for part in batch.split(parts):
-        loss, _ = batch_loss(model, model.head, named, part, MASK)
-        loss.backward()
-        total += float(loss.detach())
+    loss, total = batch_loss(model, MASK), 0.0
+    for batch in drawn(recipe, padded, parts):
+        value = loss(batch).value
+        value.backward()
+        total += float(value.detach())
     return total, [p.grad for p in model.parameters() if p.grad is not None]
 
 
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", [*RECIPES, *MIXED])
 @pytest.mark.parametrize("parts", [4, 5, 32])
 def test_micro_batches_add_up_to_the_batch(recipe: str, padded: bool, parts: int) -> None:
     loss, whole = gradients(recipe, padded, 1)
@@ -49,8 +59,8 @@ def test_micro_batches_add_up_to_the_batch(recipe: str, padded: bool, parts: int
 def test_the_batch_depends_on_seed_and_step_alone() -> None:
     def batch(seed: int, step: int) -> list[torch.Tensor]:
         torch.manual_seed(step * 31 + seed)  # global state must not matter
-        drawn = draw_batch(RECIPES["bell"], blocks(False), seed, step, 16, CPU)
-        return [drawn.x, drawn.t, drawn.u]
+        (only,) = drawn("bell", seed=seed, step=step, size=16)
+        return [only.x, only.t, only.mask]
 
     same = zip(batch(1, 5), batch(1, 5), strict=True)
     assert all(torch.equal(a, b) for a, b in same)
@@ -58,9 +68,62 @@ def test_the_batch_depends_on_seed_and_step_alone() -> None:
         assert not any(torch.equal(a, b) for a, b in zip(batch(1, 5), batch(*other), strict=True))
 
 
-def test_padding_is_neither_masked_nor_counted() -> None:
-    batch = draw_batch(RECIPES["flat"], blocks(True), 0, 0, 40, CPU)
-    assert batch.valid is not None
-    assert batch.n_tokens == int(batch.valid.sum())
-    corrupted = RECIPES["flat"].corrupt(batch.x, batch.t, batch.u, valid=batch.valid, mask_id=MASK)
-    assert not (corrupted.predicted & ~batch.valid).any()
+@pytest.mark.parametrize("recipe", ["flat", "mirror", "fast", "ar", MIXED[1]])
+def test_padding_is_neither_predicted_nor_counted(recipe: str) -> None:
+    batches = drawn(recipe, padded=True, parts=3)
+    valid = [batch.valid for batch in batches if batch.valid is not None]
+    assert len(valid) == len(batches)
+    assert {batch.n_tokens for batch in batches} == {sum(int(v.sum()) for v in valid)}
+    assert not any((batch.mask & ~v).any() for batch, v in zip(batches, valid, strict=True))
+
+
+@pytest.mark.parametrize("recipe", ["mirror", "fast:paired=true,next-token=0"])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_pair_is_one_sequence_under_a_mask_and_its_complement(
+    recipe: str, padded: bool, parts: int
+) -> None:
+    """Also where a micro-batch ends within a pair."""
+    batches = drawn(recipe, padded, parts)
+    x, mask = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("x", "mask"))
+    valid = torch.cat([torch.ones_like(b.mask) if b.valid is None else b.valid for b in batches])
+    assert torch.equal(x[::2], x[1::2]) and mask.any()
+    assert torch.equal(mask[1::2], ~mask[::2] & valid[::2])
+
+
+def test_samples_come_apart_by_objective_and_none_is_lost() -> None:
+    causal, masked = drawn("bell:next-token=0.3")
+    assert causal.objective.causal and not masked.objective.causal
+    assert len(causal.x) == 10 and len(masked.x) == 22
+    assert causal.mask.all() and not masked.mask.all()
+    (whole,) = drawn("bell")
+    assert torch.equal(
+        torch.cat([causal.x, masked.x]).sort(dim=0).values, whole.x.sort(dim=0).values
+    )
+
+
+def test_refined_masks_have_noise_of_their_own() -> None:
+    (own,) = drawn("puma")
+    (plain,) = drawn("bell")
+    assert own.reveal is not None and own.reveal.shape == (32, 13) and plain.reveal is None
+
+
+def drawn_on_meta(recipe: str, parts: int = 1) -> list[Batch]:
+    """On torch's device without data, on which reading anything back is an error."""
+    config, device = TrainConfig(batch_size=16, accumulation=parts), torch.device("meta")
+    named = parse_recipe(recipe)
+    return list(draw_batches(named, blocks(True), config, seed=0, step=0, device=device))
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES, *MIXED])
+def test_nothing_is_read_back_from_the_device(recipe: str) -> None:
+    for batch in drawn_on_meta(recipe, 3):
+        assert batch.x.is_meta and batch.weights.is_meta and batch.mask.is_meta and batch.t.is_meta
+
+
+def test_other_devices_than_a_cpu_get_bounds() -> None:
+    recipe = "bell-weighted:masking=fixed-count"
+    (whole,) = drawn_on_meta(recipe)
+    bounds = [batch.most for batch in drawn_on_meta(recipe, 3)]
+    assert len(bounds) == 3 and sum(n or 0 for n in bounds) == whole.most
+    assert drawn("bell:masking=fixed-count")[0].most is None

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from unmask.recipe import parse_recipe
-from unmask.train.batch import Batch, draw_batch
+from unmask.train.batch import Batch, draw_batches
 
 Call = Callable[..., tuple[int, str]]
 
@@ -47,12 +46,20 @@ def per_step(unmask: Call, options: list[object], folder: Path) -> Counter[str]:
     return many
 
 
-def drawn_as_for_a_gpu(recipe: Any, *args: Any) -> Batch:
-    """`draw_batch` with the bounds that other devices than a CPU get."""
-    batch = draw_batch(recipe, *args)
-    b, length = batch.x.shape
-    most = recipe.most_predicted(slots=torch.arange(b), batch_size=b, length=length)
-    return dataclasses.replace(batch, most=most)
+def drawn_apart(bounded: bool) -> Callable[..., list[Batch]]:
+    """`draw_batches` uncounted, for it works on the CPU, as an option with a GPU's bounds.
+
+    That it reads nothing back from a device either, `test_batch` shows.
+    """
+
+    def draw(*args: Any, **kwargs: Any) -> list[Batch]:
+        with _disable_current_modes():
+            batches = list(draw_batches(*args, **kwargs))
+            there = list(draw_batches(*args, **{**kwargs, "device": torch.device("meta")}))
+        bounds = [batch.most if bounded else None for batch in there]
+        return [dataclasses.replace(b, most=n) for b, n in zip(batches, bounds, strict=True)]
+
+    return draw
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -64,7 +71,7 @@ def test_a_step_reads_nothing_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Neither a number nor a shape that depends on one, where the masked positions are bounded."""
-    monkeypatch.setattr("unmask.train.loop.draw_batch", drawn_as_for_a_gpu)
+    monkeypatch.setattr("unmask.train.loop.draw_batches", drawn_apart(bounded=True))
     options = [*small, "--train.optimizer", optimizer, "--train.ema", 0.9]
     options += ["--train.accumulation", 2, "--recipe", "bell:masking=fixed-count"]
     seen = per_step(unmask, options, tmp_path)
@@ -73,20 +80,9 @@ def test_a_step_reads_nothing_back(
 
 
 def test_independent_masks_are_counted_once_in_a_micro_batch(
-    unmask: Call, small: list[str], tmp_path: Path
+    unmask: Call, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("unmask.train.loop.draw_batches", drawn_apart(bounded=False))
     seen = per_step(unmask, [*small, "--train.accumulation", 2], tmp_path)
     assert seen["_local_scalar_dense"] == 0
     assert seen["nonzero"] == 4 * 2
-
-
-def test_other_devices_than_a_cpu_get_bounds() -> None:
-    """Shown on torch's device without data, on which reading anything back is an error."""
-    from test_batch import blocks
-
-    recipe = parse_recipe("bell-weighted:masking=fixed-count")
-    batch = draw_batch(recipe, blocks(True), 0, 0, 16, torch.device("meta"))
-    assert batch.x.is_meta and batch.weights.is_meta and batch.u.is_meta
-    assert batch.most is not None and not batch.most.is_meta
-    assert sum(int(part.most.sum()) for part in batch.split(3)) == int(batch.most.sum())
-    assert draw_batch(recipe, blocks(True), 0, 0, 16, torch.device("cpu")).most is None

@@ -99,10 +99,7 @@ def test_nelbo_by_hand(ragged):
 def test_causal_likelihood_is_that_of_the_next_token(ragged):
     """Chain rule from the start symbol on, first token included; no draws, no curve."""
     network, some = model(causal=True), blocks(ragged)
-    by_hand = [
-        float(nats(network, text, text).sum())
-        for text in texts(some)
-    ]
+    by_hand = [float(nats(network, text, text).sum()) for text in texts(some)]
     bound = validate(network, some, ValidationConfig(blocks=N, draws=4), MASK)
     assert bound.nelbo == pytest.approx(sum(by_hand) / sum(map(len, texts(some))), rel=1e-5)
     assert bound.c_t is None
