@@ -60,6 +60,7 @@ def log_confidences(hidden: Tensor, head: Projection) -> Tensor:
     return confidence
 
 
+@torch.compiler.disable  # a loop whose length is a number of masks: a graph for each would be made
 def weighted_cross_entropy_sum(
     hidden: Tensor, targets: Tensor, weights: Tensor, head: Projection
 ) -> tuple[Tensor, Tensor]:
