@@ -59,7 +59,7 @@ def load_preset(names: str) -> Config:
     """The configuration that a preset, or several joined by commas, stand for.
 
     Args:
-        names: ``tiny``, or ``small,fast``: a later one counts over an earlier one.
+        names: ``tiny``, or ``tiny,laboratory``: a later one counts over an earlier one.
 
     Raises:
         UserError: no such preset; the valid ones are listed.

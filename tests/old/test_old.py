@@ -71,7 +71,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def check(unmask: Call, run: Path, expected: dict[str, Any], texts: bool = True) -> None:
-    """It is evaluated and, where its weights are the same to the last digit, sampled as expected."""
+    """It is evaluated as expected, and sampled where its weights are so to the last digit."""
     status, text = unmask("evaluate", run, "--json")
     assert status == 0, text
     found = json.loads(text.splitlines()[-1])

@@ -13,7 +13,7 @@ from rich.console import Console
 from unmask.base.errors import UserError
 from unmask.config import Config, compared_recipes, load_config, load_preset, preset_names
 
-DEFAULT_PRESET = "nano,fast"
+DEFAULT_PRESET = "nano"
 PRESET_HELP = f"Where to start: {', '.join(preset_names())}, or several, the last over the first."
 
 

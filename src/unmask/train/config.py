@@ -2,9 +2,11 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from unmask.base.errors import unknown
 from unmask.base.section import Section
+from unmask.train.optim import OPTIMIZERS
 
 
 class TrainConfig(Section):
@@ -15,14 +17,16 @@ class TrainConfig(Section):
     accumulation: int = Field(
         1, ge=1, description="micro-batches a step is computed in (same result, less memory)"
     )
-    optimizer: Literal["adamw", "muon"] = Field(
-        "adamw", description="muon: the blocks' matrices by Muon, the rest by AdamW"
+    optimizer: str = Field(
+        "muon",
+        description=f"{' or '.join(OPTIMIZERS)}; muon: the blocks' matrices by Muon, the rest by "
+        "AdamW",
     )
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
+    learning_rate: float = Field(8e-3, gt=0, description="peak learning rate")
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's decay of the gradient average")
     beta2: float = Field(0.98, ge=0, lt=1, description="AdamW's decay of the squared average")
     weight_decay: float = Field(0.0, ge=0, description="decoupled, on matrices only")
-    warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up")
+    warmup_steps: int = Field(20, ge=0, description="steps of linear warm-up")
     schedule: Literal["constant", "cosine", "wsd"] = Field(
         "constant", description="after warm-up; wsd: constant, then a linear decay to zero"
     )
@@ -49,3 +53,10 @@ class TrainConfig(Section):
     log_to: tuple[Literal["tensorboard", "wandb"], ...] = Field(
         (), description="also log to these (each an extra of the package)"
     )
+
+    @field_validator("optimizer")
+    @classmethod
+    def _registered(cls, name: str) -> str:
+        if name not in OPTIMIZERS:
+            raise unknown("optimizer", name, OPTIMIZERS)
+        return name

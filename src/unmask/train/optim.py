@@ -1,14 +1,19 @@
 """Optimisers and the learning-rate schedule."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.optim import AdamW, Muon, Optimizer
 
 from unmask.model import Transformer
-from unmask.train.config import TrainConfig
+
+if TYPE_CHECKING:  # whose choices are the names below
+    from unmask.train.config import TrainConfig
 
 
 def build_optimizers(model: Transformer, config: TrainConfig) -> list[Optimizer]:
