@@ -84,7 +84,7 @@ def test_the_autoregressive_twin_trains_validates_and_samples(
 
 def test_presets_load_smallest_first() -> None:
     names = preset_names()
-    assert names == ["nano", "tiny", "mini", "small", "medium", "fast", "laboratory"]
+    assert names == ["nano", "tiny", "mini", "small", "medium", "laboratory"]
     for name in names:
         assert load_preset(name).model.width % load_preset(name).model.heads == 0
 

@@ -24,6 +24,7 @@ class Config(Section):
     seed: int = Field(0, ge=0, description="of the initial weights, data order, rates and masks")
     recipe: str = Field(
         "fast",
+        validate_default=True,
         description="NAME[:key=value,...], e.g. bell:mean=0.4,std=0.15; bell:auto: the bell that "
         "the corpus asks for, computed before training",
     )

@@ -1,4 +1,4 @@
-"""Adding a masking, a recipe or an optimiser touches one registry: each is added here, and trains."""
+"""Adding a masking, a recipe or an optimiser is one entry: each is added here, and trains."""
 
 import dataclasses
 from collections.abc import Callable
