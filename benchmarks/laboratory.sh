@@ -13,16 +13,16 @@ published=standard+train.optimizer=adamw+$rate=4e-3+train.warmup_steps=100+train
 
 # iid is left out (docs/results.md has it); variants of the warm-up are in.
 every=$published,standard,flat,bell,narrow,bell-weighted,bell:auto,window,bandwidth,clipped,p-pots
-every+=,adaptive,mirror,puma,bell-pairs,bell-spans,bell-scattered,bell-puma,bell-anneal,bell-after-ar
-every+=,bell-after-ar:ar_warmup=0.4,bell-after-ar:paired=true,bell-after-ar:anneal=0.2,ar
+every+=,adaptive,mirror,puma,narrow-pairs,narrow-spans,narrow-scattered,narrow-puma,narrow-anneal,narrow-after-ar
+every+=,narrow-after-ar:next-token=1@0.4/0@0.4,narrow-after-ar:paired=true,narrow-after-ar:uniform=0@0.8/1@1,ar
 
 # What the first table suggested: scattered masks, and they with the warm-up (which is fast now).
-combined=$published,narrow,bell-scattered,bell-scattered:masking=alternating,bell-scattered:std=0.05
-combined+=,bell-after-ar,fast,fast:ar_warmup=0.4,fast:anneal=0.2
+combined=$published,narrow,narrow-scattered,narrow-scattered:neighbours=-0.9,narrow-scattered:std=0.05
+combined+=,narrow-after-ar,fast,fast:next-token=1@0.4/0@0.4,fast:uniform=0@0.8/1@1
 
 # On bytes, without what was far behind on BPE and what varies one recipe.
 others=$published,standard,flat,bell,narrow,bell:auto,window,bandwidth,clipped,p-pots,adaptive,mirror
-others+=,puma,bell-pairs,bell-spans,bell-scattered,bell-anneal,bell-after-ar,fast,ar
+others+=,puma,narrow-pairs,narrow-spans,narrow-scattered,narrow-anneal,narrow-after-ar,fast,ar
 
 compare() { # FOLDER SEEDS RECIPES OPTIONS...
   local folder=$1 seeds=$2 recipes=$3
@@ -43,7 +43,7 @@ for stage in ${@:-bpe combined-bpe bytes leaders-bpe leaders-bytes other-corpus 
     bpe) compare laboratory-bpe 1 "$every" "${bpe[@]}" ;;
     combined-bpe) compare laboratory-bpe 1 "$combined" "${bpe[@]}" ;;
     bytes) compare laboratory-bytes 1 "$others" "${bytes[@]}" ;;
-    leaders-bpe) compare laboratory-bpe 3 standard,narrow,bell-scattered,fast,ar "${bpe[@]}" ;;
+    leaders-bpe) compare laboratory-bpe 3 standard,narrow,narrow-scattered,fast,ar "${bpe[@]}" ;;
     leaders-bytes) compare laboratory-bytes 3 standard,narrow,fast,ar "${bytes[@]}" ;;
     other-corpus) compare other-corpus 1 standard,narrow,fast --corpus.tokenizer bpe:2048 ;;
     other-rates)

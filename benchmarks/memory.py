@@ -18,7 +18,6 @@ from torch import Tensor
 from step_cases import CPU, Case
 from unmask.config import load_preset, with_options
 from unmask.diffusion.objective import predicted_loss
-from unmask.recipe import parse_recipe
 from unmask.train.device import autocast
 
 MIB = 2**20
@@ -52,18 +51,17 @@ def main() -> None:
     args = parser.parse_args()
     config = with_options(load_preset(args.preset), {"train.batch_size": str(args.batch)})
     case = Case(config, args.vocab, args.precision, compile=False)
-    model, recipe, batch = case.model(), parse_recipe(config.recipe), case.batch(0)
-    corrupted = recipe.corrupt(batch.x, batch.t, batch.u, valid=None, mask_id=case.mask_id)
+    model, (batch,) = case.model(), case.batches(0)
     parameters = list(model.parameters())
     with autocast(CPU, args.precision):
         with kept(parameters) as blocks:
-            hidden = model(corrupted.inputs)
+            hidden = model(batch.x.masked_fill(batch.mask, case.mask_id))
         leaf = hidden.detach().requires_grad_()
         with kept(parameters) as ours:
-            predicted_loss(leaf, batch.x, corrupted.predicted, batch.weights, model.head)
+            predicted_loss(leaf, batch.x, batch.mask, batch.weights, model.head)
         with kept(parameters) as naive:
             log_p = torch.log_softmax(model.head(leaf), dim=-1)
-            ce = -log_p.gather(-1, batch.x[:, :, None]).squeeze(-1) * corrupted.predicted
+            ce = -log_p.gather(-1, batch.x[:, :, None]).squeeze(-1) * batch.mask
             (batch.weights[:, None] * ce).sum()
     weights = sum(p.numel() * p.element_size() for p in parameters)
     print("| what | MiB |\n|---|---|")

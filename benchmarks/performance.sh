@@ -28,9 +28,9 @@ for precision in fp32 bf16; do
     --precision "$precision"
   measure "step-tiny-30000-$precision" step.py --json --preset tiny --vocab 30000 --rounds 7 \
     --precision "$precision"
-  measure "step-mini-$precision" step.py --json --preset mini,fast --vocab 8192 --batch 16 \
+  measure "step-mini-$precision" step.py --json --preset mini --optimizer muon --vocab 8192 --batch 16 \
     --rounds 5 --precision "$precision"
-  measure "step-small-$precision" step.py --json --preset small,fast --vocab 30522 --batch 8 \
+  measure "step-small-$precision" step.py --json --preset small --optimizer muon --vocab 30522 --batch 8 \
     --rounds 3 --precision "$precision"
   for batch in 16 32; do
     measure "memory-small-$precision-$batch" step.py --json --only memory --preset small \

@@ -25,7 +25,7 @@ def finals(folder: Path) -> tuple[Finals, dict[str, float]]:
     others = {}
     for arm in json.loads((folder / "comparison.json").read_text())["recipes"]:
         value = nelbo(evaluations(folder / arm["folder"] / "seed-0", 1)[-1])
-        time = parse_recipe(arm["recipe"]).time
+        time = parse_recipe(arm["recipe"]).main.time
         if arm["recipe"].startswith("bell:"):
             bells.setdefault(f"width {time.std:g}", {})[time.mean] = value  # type: ignore[attr-defined]
         else:

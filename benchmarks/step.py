@@ -36,7 +36,6 @@ from step_cases import CPU, STEPS, Case
 from unmask.base.errors import UserError
 from unmask.config import load_preset
 from unmask.diffusion.objective import predicted_loss
-from unmask.recipe import parse_recipe
 from unmask.train.device import autocast
 from unmask.train.optim import build_optimizers
 
@@ -49,11 +48,11 @@ def compare(case: Case, names: list[str], rounds: int) -> dict[str, float]:
     steps = {name: STEPS[name](case) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds + WARM_UP):
-        batch = case.batch(number)
+        batches = {name: case.batches(number, name) for name in names}
         order = names if number % 2 else names[::-1]
         for name in order:
             started = time.perf_counter()
-            steps[name](batch)
+            steps[name](batches[name])
             if number >= WARM_UP:
                 seconds[name].append(time.perf_counter() - started)
     result = {f"{name}_tokens_per_s": case.tokens / statistics.median(seconds[name])
@@ -72,7 +71,7 @@ def parts(case: Case, rounds: int) -> dict[str, float]:
 
     The graph is cut behind the embedding and before the head, and each piece timed on its own.
     """
-    model, recipe = case.model(), parse_recipe(case.config.recipe)
+    model = case.model()
     optimizers = build_optimizers(model, case.config.train)
     cut: list[Tensor] = []
     marks: list[tuple[str, float]] = []
@@ -90,14 +89,14 @@ def parts(case: Case, rounds: int) -> dict[str, float]:
     for number in range(rounds + WARM_UP):
         marks.clear()
         mark("start")
-        batch = case.batch(number)
-        corrupted = recipe.corrupt(batch.x, batch.t, batch.u, valid=None, mask_id=case.mask_id)
+        (batch,) = case.batches(number)
+        inputs = batch.x.masked_fill(batch.mask, case.mask_id)
         mark("data")
         with autocast(CPU, case.precision):
-            hidden = model(corrupted.inputs)
+            hidden = model(inputs)
             mark("blocks")
             leaf = hidden.detach().requires_grad_()
-            loss = predicted_loss(leaf, batch.x, corrupted.predicted, batch.weights, model.head)
+            loss = predicted_loss(leaf, batch.x, batch.mask, batch.weights, model.head)
         loss.backward()
         mark("head and loss")
         hidden.backward(leaf.grad)
@@ -125,7 +124,7 @@ def _peak(name: str, case: Case) -> int:
     unit = 1 if sys.platform == "darwin" else 1024
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number in range(2):  # the second has the optimiser's state beside it
-        step(case.batch(number))
+        step(case.batches(number, name))
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit
 
 
@@ -144,7 +143,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--preset", default="tiny", help="a size, or small,fast (with Muon)")
+    parser.add_argument("--preset", default="tiny", help="a size")
+    parser.add_argument("--optimizer", help="of the parts; default: the preset's")
     parser.add_argument("--vocab", type=int, default=8192, help="vocabulary with the mask token")
     parser.add_argument("--batch", type=int, help="sequences; default: the preset's")
     parser.add_argument("--accumulation", type=int, default=1, help="micro-batches of our step")
@@ -165,6 +165,7 @@ def main() -> None:
     except UserError as error:
         parser.error(str(error))
     changes = {"batch_size": args.batch or config.train.batch_size}
+    changes |= {"optimizer": args.optimizer or config.train.optimizer}
     changes |= {"accumulation": args.accumulation, "recompute": args.recompute}
     train = config.train.model_copy(update=changes)
     config = config.model_copy(update={"train": train})

@@ -1,7 +1,7 @@
 """The steps that `step.py` times: ours, the naive one, transformers' BERT and ModernBERT."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,9 +12,10 @@ from unmask.config import Config
 from unmask.data import Blocks
 from unmask.model import Transformer
 from unmask.recipe import parse_recipe
-from unmask.train.batch import Batch, batch_loss, draw_batch
-from unmask.train.device import autocast
+from unmask.train.batch import Batch, draw_batches
 from unmask.train.optim import build_optimizers
+from unmask.train.state import TrainingState
+from unmask.train.step import BatchLoss, Loss, batch_loss, take_step
 
 CPU = torch.device("cpu")
 
@@ -44,38 +45,40 @@ class Case:
         if self.threads:
             torch.set_num_threads(self.threads)
 
-    def batch(self, step: int) -> Batch:
-        """A batch of random tokens, masked as the preset's recipe does."""
+    def batches(self, step: int, name: str = "naive") -> list[Batch]:
+        """A batch of random tokens, masked as the preset's recipe does to its main samples.
+
+        Ours is in micro-batches, if any were asked for.
+        """
         b, length = self.config.train.batch_size, self.config.corpus.block_size
         rng = np.random.default_rng(0)
         tokens = rng.integers(0, self.vocab - 1, (2 * b, length)).astype(np.uint16)
         blocks = Blocks(tokens, None, n_tokens=tokens.size, n_bytes=tokens.size)
-        return draw_batch(parse_recipe(self.config.recipe), blocks, 0, step, b, CPU)
+        recipe = replace(parse_recipe(self.config.recipe), shares={})
+        micro_batches = self.config.train.accumulation if name == "ours" else 1
+        train = self.config.train.model_copy(update={"accumulation": micro_batches})
+        return list(draw_batches(recipe, blocks, train, seed=0, step=step, device=CPU))
 
     def model(self) -> Transformer:
         """Our network."""
         return Transformer(self.config.model, self.vocab, (self.mask_id,))
 
 
-Step = Callable[[Batch], None]
+Step = Callable[[list[Batch]], None]
 
 
 def ours(case: Case) -> Step:
     """The step as training takes it, with AdamW."""
-    model, recipe = case.model(), parse_recipe(case.config.recipe)
+    model = case.model()
     model.recompute = case.config.train.recompute
-    network = torch.compile(model) if case.compile else model
     adamw = case.config.train.model_copy(update={"optimizer": "adamw"})
-
-    def loss(batch: Batch) -> Tensor:
-        return batch_loss(network, model.head, recipe, batch, case.mask_id)[0]
-
-    return _step(case, model, build_optimizers(model, adamw), loss, adamw.accumulation)
+    loss = batch_loss(model, case.mask_id, compiled=case.compile)
+    return _step(case, model, build_optimizers(model, adamw), loss)
 
 
 def naive(case: Case) -> Step:
     """The same mathematics from full logits."""
-    model, recipe = case.model(), parse_recipe(case.config.recipe)
+    model = case.model()
 
     def logits(x: Tensor) -> Tensor:
         return model.head(model(x))  # type: ignore[no-any-return]
@@ -83,11 +86,11 @@ def naive(case: Case) -> Step:
     network = torch.compile(logits) if case.compile else logits
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=False, fused=False)
 
-    def loss(batch: Batch) -> Tensor:
-        corrupted = recipe.corrupt(batch.x, batch.t, batch.u, valid=None, mask_id=case.mask_id)
-        log_p = torch.log_softmax(network(corrupted.inputs), dim=-1)
-        ce = -log_p.gather(-1, batch.x[:, :, None]).squeeze(-1) * corrupted.predicted
-        return (batch.weights[:, None] * ce).sum()
+    def loss(batch: Batch) -> Loss:
+        log_p = torch.log_softmax(network(batch.x.masked_fill(batch.mask, case.mask_id)), dim=-1)
+        ce = -log_p.gather(-1, batch.x[:, :, None]).squeeze(-1) * batch.mask
+        nats = ce.sum(dim=1)
+        return Loss((batch.weights * nats).sum(), nats.detach(), batch.mask)
 
     return _step(case, model, [optimizer], loss)
 
@@ -120,36 +123,28 @@ def _hugging_face(
     )
     model = AutoModelForMaskedLM.from_config(config, attn_implementation="sdpa")
     network = torch.compile(model) if case.compile else model
-    recipe = parse_recipe(case.config.recipe)
     attended = torch.ones(case.config.train.batch_size, case.config.corpus.block_size).long()
 
-    def loss(batch: Batch) -> Tensor:
-        corrupted = recipe.corrupt(batch.x, batch.t, batch.u, valid=None, mask_id=case.mask_id)
-        labels = batch.x.masked_fill(~corrupted.predicted, -100)
+    def loss(batch: Batch) -> Loss:
         out: Tensor = network(
-            input_ids=corrupted.inputs, attention_mask=attended, labels=labels
+            input_ids=batch.x.masked_fill(batch.mask, case.mask_id),
+            attention_mask=attended,
+            labels=batch.x.masked_fill(~batch.mask, -100),
         ).loss
-        return out
+        return Loss(out, out.detach(), batch.mask)
 
     return _step(case, model, [torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)], loss)
 
 
 def _step(
-    case: Case,
-    model: nn.Module,
-    optimizers: list[torch.optim.Optimizer],
-    loss_of: Callable[[Batch], Tensor],
-    micro_batches: int = 1,
+    case: Case, model: nn.Module, optimizers: list[torch.optim.Optimizer], loss: BatchLoss
 ) -> Step:
-    def step(batch: Batch) -> None:
-        for part in batch.split(micro_batches):
-            with autocast(CPU, case.precision):
-                loss = loss_of(part)
-            loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+    changes = {"precision": case.precision, "grad_clip": 1.0, "ema": 0.0}
+    config = case.config.train.model_copy(update=changes)
+    state = TrainingState(model, optimizers)
+
+    def step(batches: list[Batch]) -> None:
+        take_step(state, loss, batches, config, step=0, learning_rate=1e-3)
 
     return step
 

@@ -10,7 +10,8 @@ import yaml
 
 from unmask.cli.base import DEFAULT_PRESET, default_recipes
 from unmask.config import load_config, load_preset, preset_names
-from unmask.recipe import parse_recipe
+from unmask.recipe import RECIPES, parse_recipe
+from unmask.train import TrainConfig
 
 Call = Callable[..., tuple[int, str]]
 
@@ -83,7 +84,7 @@ def test_the_autoregressive_twin_trains_validates_and_samples(
 
 def test_presets_load_smallest_first() -> None:
     names = preset_names()
-    assert names == ["nano", "tiny", "mini", "small", "medium", "fast", "laboratory"]
+    assert names == ["nano", "tiny", "mini", "small", "medium", "laboratory"]
     for name in names:
         assert load_preset(name).model.width % load_preset(name).model.heads == 0
 
@@ -96,11 +97,18 @@ def test_a_preset_can_say_what_is_compared() -> None:
 
 
 def test_presets_can_be_laid_over_each_other() -> None:
-    small, both = load_preset("small"), load_preset("small,fast")
-    assert both.model == small.model and both.corpus == small.corpus
-    assert (both.train.optimizer, both.train.steps) == ("muon", small.train.steps)
-    assert both.recipe == parse_recipe("fast").spec()
-    assert load_preset(DEFAULT_PRESET).train.optimizer == "muon"
+    tiny, both = load_preset("tiny"), load_preset("tiny,laboratory")
+    assert both.model == tiny.model and both.corpus == tiny.corpus
+    assert (tiny.train.steps, both.train.steps) == (3000, 600)
+
+
+def test_no_preset_has_a_recipe_s_name_and_the_default_is_what_was_fastest() -> None:
+    assert not set(preset_names()) & set(RECIPES)
+    default = load_preset(DEFAULT_PRESET)
+    assert default.recipe == parse_recipe("fast").spec()
+    for train in (default.train, load_preset("tiny").train, TrainConfig()):
+        found = (train.optimizer, train.learning_rate, train.warmup_steps)
+        assert found == ("muon", 8e-3, 20)
 
 
 @pytest.mark.parametrize(
@@ -111,8 +119,13 @@ def test_presets_can_be_laid_over_each_other() -> None:
         (["--recipe", "bel"], ["'bel'", "bell", "standard", "iid", "flat", "bell-weighted", "ar"]),
         (["--recipe", "bell:meen=0.4"], ["'meen'", "mean", "std"]),
         (["--recipe", "bell:std=-1"], ["std > 0"]),
-        (["--preset", "giant"], ["'giant'", "nano", "tiny", "mini", "small", "medium", "fast"]),
-        (["--preset", "tiny,slow"], ["'slow'", "fast"]),
+        (
+            ["--preset", "giant"],
+            ["'giant'", "nano", "tiny", "mini", "small", "medium", "laboratory"],
+        ),
+        (["--preset", "tiny,slow"], ["'slow'", "laboratory"]),
+        (["--preset", "nano,fast"], ["preset 'fast'", "nano"]),
+        (["--train.optimizer", "sgd"], ["optimizer 'sgd'", "adamw", "muon"]),
         (["--corpus.source", "wikitext"], ["'wikitext'", "wikitext-2", "python-stdlib"]),
         (["--corpus.source", "no/such/place"], ["no/such/place"]),
         (["--corpus.block-size", "100000"], ["block-size 100000", "at most"]),

@@ -29,6 +29,7 @@ class Config(Section):
     )
     recipe: str = Field(
         "fast",
+        validate_default=True,
         description="NAME[:key=value,...], e.g. bell:mean=0.4,std=0.15; bell:auto: the bell that "
         "the corpus asks for, computed before training",
     )
@@ -67,7 +68,7 @@ def load_preset(names: str) -> Config:
     """The configuration that a preset, or several joined by commas, stand for.
 
     Args:
-        names: ``tiny``, or ``small,fast``: a later one counts over an earlier one.
+        names: ``tiny``, or ``tiny,laboratory``: a later one counts over an earlier one.
 
     Raises:
         UserError: no such preset; the valid ones are listed.

@@ -63,7 +63,7 @@ def test_every_parameter_is_stepped_by_exactly_one_optimiser(name: str) -> None:
 
 
 def test_norm_weights_are_not_decayed() -> None:
-    (adamw,) = build_optimizers(model(), TrainConfig(weight_decay=0.1))
+    (adamw,) = build_optimizers(model(), TrainConfig(optimizer="adamw", weight_decay=0.1))
     for group in adamw.param_groups:
         assert all((p.ndim >= 2) == (group["weight_decay"] == 0.1) for p in group["params"])
 

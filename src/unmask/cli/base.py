@@ -19,7 +19,7 @@ from unmask.config import (
     preset_names,
 )
 
-DEFAULT_PRESET = "nano,fast"
+DEFAULT_PRESET = "nano"
 PRESET_HELP = f"Where to start: {', '.join(preset_names())}, or several, the last over the first."
 
 

@@ -97,8 +97,8 @@ def check_sum(shares: Mapping[str, Share], recipe: str) -> None:
         before, after = map(sum, zip(*(s.limits(progress) for s in shares.values()), strict=True))
         if max(before, after) > 1 + 1e-9:
             raise UserError(
-                f"recipe {recipe!r}: the shares of {', '.join(shares)} add up to {max(before, after):g} at progress "
-                f"{progress:g}; at most 1"
+                f"recipe {recipe!r}: the shares of {', '.join(shares)} add up to "
+                f"{max(before, after):g} at progress {progress:g}; at most 1"
             )
 
 

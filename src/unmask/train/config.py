@@ -2,10 +2,12 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from unmask.base.errors import unknown
 from unmask.base.numbers import LARGEST_COUNT, LARGEST_SEED
 from unmask.base.section import Section
+from unmask.train.optim import OPTIMIZERS
 
 
 class TrainConfig(Section):
@@ -21,14 +23,16 @@ class TrainConfig(Section):
         le=LARGEST_COUNT,
         description="micro-batches a step is computed in (same result, less memory)",
     )
-    optimizer: Literal["adamw", "muon"] = Field(
-        "adamw", description="muon: the blocks' matrices by Muon, the rest by AdamW"
+    optimizer: str = Field(
+        "muon",
+        description=f"{' or '.join(OPTIMIZERS)}; muon: the blocks' matrices by Muon, the rest by "
+        "AdamW",
     )
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
+    learning_rate: float = Field(8e-3, gt=0, description="peak learning rate")
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's decay of the gradient average")
     beta2: float = Field(0.98, ge=0, lt=1, description="AdamW's decay of the squared average")
     weight_decay: float = Field(0.0, ge=0, description="decoupled, on matrices only")
-    warmup_steps: int = Field(100, ge=0, le=LARGEST_COUNT, description="steps of linear warm-up")
+    warmup_steps: int = Field(20, ge=0, le=LARGEST_COUNT, description="steps of linear warm-up")
     schedule: Literal["constant", "cosine", "wsd"] = Field(
         "constant", description="after warm-up; wsd: constant, then a linear decay to zero"
     )
@@ -45,7 +49,7 @@ class TrainConfig(Section):
     recompute: bool = Field(
         False, description="compute the blocks again in the backward pass: less memory, more time"
     )
-    compile: bool = Field(False, description="torch.compile the network")
+    compile: bool = Field(False, description="torch.compile the network and its loss")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
     log_every: int = Field(
         10, ge=1, le=LARGEST_COUNT, description="steps between training lines in metrics.jsonl"
@@ -62,6 +66,13 @@ class TrainConfig(Section):
     log_to: tuple[Literal["tensorboard", "wandb"], ...] = Field(
         (), strict=False, description="also log to these (each an extra of the package)"
     )
+
+    @field_validator("optimizer")
+    @classmethod
+    def _registered(cls, name: str) -> str:
+        if name not in OPTIMIZERS:
+            raise unknown("optimizer", name, OPTIMIZERS)
+        return name
 
 
 class ValidationConfig(Section):

@@ -1,14 +1,18 @@
 """Optimisers and the learning-rate schedule."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-from torch.optim import AdamW, Muon, Optimizer
+if TYPE_CHECKING:  # the configuration's choices are the names below: help shows them without torch
+    import torch
+    from torch import nn
+    from torch.optim import AdamW, Optimizer
 
-from unmask.model import Transformer
-from unmask.train.config import TrainConfig
+    from unmask.model import Transformer
+    from unmask.train.config import TrainConfig
 
 
 def build_optimizers(model: Transformer, config: TrainConfig) -> list[Optimizer]:
@@ -26,6 +30,8 @@ def muon(model: Transformer, config: TrainConfig) -> list[Optimizer]:
 
     Muon's update is scaled to AdamW's, so that one learning rate serves both.
     """
+    from torch.optim import Muon  # noqa: PLC0415 - help needs the names alone
+
     matrices = model.matrix_parameters()
     taken = {id(p) for p in matrices}
     return [
@@ -47,6 +53,8 @@ OPTIMIZERS: dict[str, Callable[[Transformer, TrainConfig], list[Optimizer]]] = {
 
 
 def _adamw(parameters: Iterable[nn.Parameter], config: TrainConfig) -> AdamW:
+    from torch.optim import AdamW  # noqa: PLC0415 - help needs the names alone
+
     listed = list(parameters)
     groups = [
         {"params": [p for p in listed if p.ndim >= 2], "weight_decay": config.weight_decay},
