@@ -72,7 +72,8 @@ import sys
 class Wall:
     def find_spec(self, name, path=None, target=None):
         if name.split('.')[0] in ('numpy', 'pydantic', 'transformers', 'tokenizers', 'datasets',
-                                  'safetensors', 'pyarrow', 'yaml', 'tyro', 'rich'):
+                                  'safetensors', 'pyarrow', 'yaml', 'tyro', 'rich', 'scipy',
+                                  'jinja2'):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Wall())
 import torch

@@ -145,7 +145,7 @@ def test_weights_of_fitted_rates_are_unbiased_for_the_bound() -> None:
     seen = seen_with([1 + 4 * MIDDLES**2] * 300)
     now = RECIPES["p-pots"].at(500, 1000, seen)
     u = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
-    t = now.time.quantile(u)
+    t = now.time.draw(u)
     c = 2 + torch.sin(5 * t)
     exact = 2 + (1 - torch.cos(torch.tensor(5.0))) / 5
     assert float((now.weights(t) * t * c).mean()) == pytest.approx(float(exact), rel=1e-3)

@@ -41,7 +41,7 @@ def row_of(x):
 
 def chances(recipe):
     """Integral over t of p(t) w(t) t^k (1 - t)^(L - k) for each mask of k tokens."""
-    low, high = recipe.time.quantile(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    low, high = recipe.time.draw(torch.tensor([0.0, 1.0], dtype=torch.float64))
     n = 20_000
     t = low + (high - low) * (torch.arange(n) + 0.5).double() / n
     weight = recipe.time.pdf(t) * recipe.weights(t) * (high - low) / n

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unmask.diffusion.time import deal, stratified, stratify
+from unmask.diffusion.time import alternating_strata, stratified, stratify
 
 SIZES = [1, 2, 3, 7, 8, 30, 32, 64, 100, 128, 256, 510, 512, 1000]
 LAST_OFFSET = 1 - 2.0**-53
@@ -47,7 +47,7 @@ def test_offsets_are_uniform_inside_the_strata():
 
 @pytest.mark.parametrize("n", SIZES)
 def test_deal_is_a_permutation(n):
-    assert torch.equal(deal(n).sort().values, torch.arange(n))
+    assert torch.equal(alternating_strata(n).sort().values, torch.arange(n))
 
 
 def worst_discrepancy(order):
@@ -62,7 +62,7 @@ def worst_discrepancy(order):
 @pytest.mark.parametrize("n", SIZES)
 def test_any_run_of_samples_spans_the_strata_evenly(n):
     """In every run of m consecutive samples, |#(strata < k) - m k/n| < 4, for every k."""
-    assert worst_discrepancy(deal(n)) < 4
+    assert worst_discrepancy(alternating_strata(n)) < 4
 
 
 def test_a_random_deal_would_not_be_that_even():

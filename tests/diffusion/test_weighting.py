@@ -41,7 +41,7 @@ def losses(recipe, ce, n):
     Rates and noise are independent, so that the draws' spread is an honest standard error.
     """
     generator = torch.Generator().manual_seed(0)
-    t = recipe.time.quantile(torch.rand(n, generator=generator, dtype=torch.float64))
+    t = recipe.time.draw(torch.rand(n, generator=generator, dtype=torch.float64))
     u = torch.rand(n, L, generator=generator, dtype=torch.float64)
     x = torch.zeros(n, L, dtype=torch.int64)
     mask = recipe.corrupt(x, t, u, valid=None, mask_id=1).predicted
@@ -99,7 +99,7 @@ def test_mean_of_weight_times_t_is_one(spec):
         point = torch.tensor([t], dtype=torch.float64)
         return float(recipe.time.pdf(point) * recipe.weights(point)) * t
 
-    low, high = recipe.time.quantile(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
+    low, high = recipe.time.draw(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
     value, _ = integrate.quad(integrand, low, high, epsabs=1e-9, limit=200)
     assert value == pytest.approx(1, abs=1e-5)
 
@@ -129,7 +129,7 @@ def test_weights_keep_shape_and_dtype(spec):
 def test_weights_are_finite_for_every_rate_that_can_be_drawn(spec):
     recipe = parse_recipe(spec)
     u = torch.tensor([2.0**-53, 2.0**-30, 1 - 2.0**-30, 1 - 2.0**-53], dtype=torch.float64)
-    assert recipe.weights(recipe.time.quantile(u).float()).isfinite().all()
+    assert recipe.weights(recipe.time.draw(u).float()).isfinite().all()
 
 
 PREDICTABLE = 10

@@ -19,7 +19,7 @@ from unmask.diffusion.time import (
     Full,
     TruncatedNormal,
     Uniform,
-    deal,
+    alternating_strata,
     stratify,
 )
 from unmask.recipe import GROUPS, RECIPES, Recipe, parse_recipe
@@ -237,8 +237,8 @@ def test_no_batch_predicts_more_than_its_bound_and_one_nearly_as_many(case, n, l
     slots = torch.arange(n)
     most = recipe.most_predicted(slots=slots, batch_size=n, length=length)
     almost_one = torch.full((n,), 1 - 2.0**-53, dtype=torch.float64)
-    top = stratify(deal(n), almost_one, n) if recipe.stratified else almost_one
-    greatest = recipe.time.quantile(top).float()
+    top = stratify(alternating_strata(n), almost_one, n) if recipe.stratified else almost_one
+    greatest = recipe.time.draw(top).float()
     x = torch.zeros(n, length, dtype=torch.int64)
     u = torch.rand(n, length, generator=torch.Generator().manual_seed(0))
     drawn = [recipe.times(seed=0, step=s, slots=slots, batch_size=n) for s in range(3)]
@@ -250,7 +250,7 @@ def test_no_batch_predicts_more_than_its_bound_and_one_nearly_as_many(case, n, l
         assert (padded.sum(dim=1) <= most).all()
     reached = recipe.corrupt(x, greatest, u, valid=None, mask_id=1).predicted.sum(dim=1)
     # The bound of u = 1 may lie beyond what any draw comes to, where the density has a thin tail.
-    below = deal(n) + 1 < n if recipe.stratified else torch.zeros(n, dtype=torch.bool)
+    below = alternating_strata(n) + 1 < n if recipe.stratified else torch.zeros(n, dtype=torch.bool)
     assert (most - reached <= 1)[below].all() and (most <= length).all()
 
 

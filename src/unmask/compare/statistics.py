@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
-
-from unmask.diffusion.special import beta_quantile
+from scipy.special import stdtrit
 
 
 @dataclass(frozen=True)
@@ -130,13 +128,8 @@ def mean_and_half_width(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def student_t(degrees: int, confidence: float = 0.95) -> float:
-    """Two-sided quantile of Student's t: |T| is below it with the given confidence.
-
-    By T^2 / (degrees + T^2) ~ Beta(1/2, degrees / 2).
-    """
-    u = torch.tensor([confidence], dtype=torch.float64)
-    x = float(beta_quantile(0.5, degrees / 2, u))
-    return math.sqrt(degrees * x / (1 - x))
+    """Two-sided quantile of Student's t: |T| is below it with the given confidence."""
+    return float(stdtrit(degrees, (1 + confidence) / 2))
 
 
 def paired_difference(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.diffusion.time import TimeDistribution, TruncatedNormal, Uniform
+from unmask.diffusion.time import Density, TimeDistribution, TruncatedNormal, Uniform
 
 BINS = 20
 REFIT_EVERY = 50
@@ -69,7 +69,7 @@ class RateStatistics:
 
 
 @dataclass(frozen=True)
-class Histogram(TimeDistribution):
+class Histogram(Density):
     """A density that is constant in each of n equal bins of [0, 1].
 
     Attributes:

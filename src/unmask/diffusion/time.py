@@ -1,8 +1,8 @@
 """Distributions of the mask rate t, and how a batch of rates is drawn from them.
 
 Time is the mask rate: each token is replaced by the mask token with probability t. A distribution
-is its quantile function and its density; drawing is ``quantile(u)`` with u uniform. With
-*stratified* u the n rates of a batch cover the distribution evenly, whatever it is.
+is its density; drawing is ``draw(u)`` with u uniform. With *stratified* u the n rates of a batch
+cover the distribution evenly, whatever it is.
 """
 
 import math
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from unmask.base.errors import UserError
-from unmask.diffusion.special import beta_quantile, log_beta
+from unmask.diffusion.quantile import QuantileTable, quantile_table
 
 _SQRT_TWO_PI = math.sqrt(2 * math.pi)
 _SMALLEST_T = torch.finfo(torch.float32).tiny  # 1 / t stays finite in float32
@@ -25,8 +25,55 @@ _SMALLEST_T = torch.finfo(torch.float32).tiny  # 1 / t stays finite in float32
 class TimeDistribution(ABC):
     """A distribution of the mask rate on (0, 1], with a positive density between ``support``.
 
-    Computed in float64 and returned in the dtype of the argument. (MPS has no float64: draw on
-    the CPU and move the rates.)
+    Its mathematics is done in float64 on the CPU, whatever the device and dtype of the arguments;
+    results come back in these.
+    """
+
+    def draw(self, u: Tensor) -> Tensor:
+        """Mask rates so distributed for u uniform in [0, 1]; even strata of u cover them evenly.
+
+        Args:
+            u: any shape.
+
+        Returns:
+            t of u's shape and dtype, in (0, 1].
+        """
+        low, high = self.support
+        t = self._draw(u.cpu().double()).clamp(max(low, _SMALLEST_T), high)
+        return t.to(u.dtype).to(u.device)
+
+    def at_most(self, u: Tensor) -> Tensor:
+        """The highest rates that draws up to u can reach, of u's shape and dtype."""
+        return torch.full_like(u, self.support[1])
+
+    def pdf(self, t: Tensor) -> Tensor:
+        """Density at mask rates t (any shape); zero outside the support.
+
+        The support's ends are rounded as t is: what `draw` gives always has a density.
+        """
+        rates = t.cpu()
+        low, high = rates.new_tensor(self.support)
+        inside = (rates >= low) & (rates <= high)
+        density = self._pdf(rates.double().clamp(*self.support))
+        return torch.where(inside, density, 0.0).to(t.dtype).to(t.device)
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """The least and the greatest mask rate."""
+        return 0.0, 1.0
+
+    @abstractmethod
+    def _draw(self, u: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _pdf(self, t: Tensor) -> Tensor: ...
+
+
+class Density(TimeDistribution):
+    """A distribution that is given by its density: a subclass needs `_pdf` alone.
+
+    It is a frozen dataclass whose fields are the parameters. `_quantile` may be given in closed
+    form where there is one.
     """
 
     def quantile(self, u: Tensor) -> Tensor:
@@ -38,36 +85,28 @@ class TimeDistribution(ABC):
         Returns:
             t of u's shape and dtype, in (0, 1] and non-decreasing in u.
         """
-        low, high = self.support
-        t = self._quantile(u.double())
-        return t.clamp(max(low, _SMALLEST_T), high).to(u.dtype)
+        return self.draw(u)
 
-    def pdf(self, t: Tensor) -> Tensor:
-        """Density at mask rates t (any shape); zero outside the support.
+    def at_most(self, u: Tensor) -> Tensor:
+        """The quantile: rates rise with u."""
+        return self.draw(u)
 
-        The support's ends are rounded as t is: what `quantile` gives always has a density.
-        """
-        low, high = t.new_tensor(self.support)
-        inside = (t >= low) & (t <= high)
-        density = self._pdf(t.double().clamp(*self.support))
-        return torch.where(inside, density, 0.0).to(t.dtype)
+    def _draw(self, u: Tensor) -> Tensor:
+        return self._quantile(u)
 
-    @property
-    def support(self) -> tuple[float, float]:
-        """The least and the greatest mask rate."""
-        return 0.0, 1.0
-
-    @abstractmethod
-    def _quantile(self, u: Tensor) -> Tensor: ...
-
-    @abstractmethod
-    def _pdf(self, t: Tensor) -> Tensor: ...
+    def _quantile(self, u: Tensor) -> Tensor:
+        return _table(self)(u)
 
 
-TIME_DISTRIBUTIONS: dict[str, type[TimeDistribution]] = {}
+@lru_cache(maxsize=16)
+def _table(of: Density) -> QuantileTable:
+    return quantile_table(of._pdf, of.support, str(of))
+
+
+TIME_DISTRIBUTIONS: dict[str, type[Density]] = {}
 """The distributions by the name a recipe calls them."""
 
-D = TypeVar("D", bound=type[TimeDistribution])
+D = TypeVar("D", bound=type[Density])
 
 
 def register(name: str) -> Callable[[D], D]:
@@ -87,7 +126,7 @@ def _require(condition: bool, message: str) -> None:
 
 @register("uniform")
 @dataclass(frozen=True)
-class Uniform(TimeDistribution):
+class Uniform(Density):
     """t ~ U[low, high], 0 <= low < high <= 1."""
 
     low: float = 0.0
@@ -110,7 +149,7 @@ class Uniform(TimeDistribution):
 
 @register("truncated-normal")
 @dataclass(frozen=True)
-class TruncatedNormal(TimeDistribution):
+class TruncatedNormal(Density):
     """A normal of the given mean and std conditioned on [low, high]: the default bell.
 
     ``mean`` and ``std`` are those of the normal before it is cut.
@@ -158,7 +197,7 @@ class TruncatedNormal(TimeDistribution):
 
 @register("logit-normal")
 @dataclass(frozen=True)
-class LogitNormal(TimeDistribution):
+class LogitNormal(Density):
     """logit(t) ~ N(loc, scale^2)."""
 
     loc: float = 0.0
@@ -179,7 +218,7 @@ class LogitNormal(TimeDistribution):
 
 @register("beta")
 @dataclass(frozen=True)
-class Beta(TimeDistribution):
+class Beta(Density):
     """t ~ Beta(alpha, beta)."""
 
     alpha: float = 2.0
@@ -189,18 +228,17 @@ class Beta(TimeDistribution):
         positive = 0 < self.alpha < math.inf and 0 < self.beta < math.inf
         _require(positive, f"{self}: need alpha > 0 and beta > 0, and finite")
 
-    def _quantile(self, u: Tensor) -> Tensor:
-        return beta_quantile(self.alpha, self.beta, u.flatten()).view(u.shape)
-
     def _pdf(self, t: Tensor) -> Tensor:
         a, b = t.new_tensor(self.alpha), t.new_tensor(self.beta)
-        log_density = torch.xlogy(a - 1, t) + torch.special.xlog1py(b - 1, -t) - log_beta(a, b)
-        return torch.exp(log_density)
+        log_beta = (
+            math.lgamma(self.alpha) + math.lgamma(self.beta) - math.lgamma(self.alpha + self.beta)
+        )
+        return torch.exp(torch.xlogy(a - 1, t) + torch.special.xlog1py(b - 1, -t) - log_beta)
 
 
 @register("full")
 @dataclass(frozen=True)
-class Full(TimeDistribution):
+class Full(Density):
     """All mass at t = 1: every token is predicted, as in an autoregressive model."""
 
     def _quantile(self, u: Tensor) -> Tensor:
@@ -222,8 +260,8 @@ class Mirrored(TimeDistribution):
         low, high = self.of.support
         return 1 - high, 1 - low
 
-    def _quantile(self, u: Tensor) -> Tensor:
-        return 1 - self.of.quantile(1 - u)
+    def _draw(self, u: Tensor) -> Tensor:
+        return 1 - self.of.draw(1 - u)
 
     def _pdf(self, t: Tensor) -> Tensor:
         return self.of.pdf(1 - t)
@@ -233,8 +271,8 @@ class Mirrored(TimeDistribution):
 class Mixture(TimeDistribution):
     """``share`` of the draws from ``first``, the others from ``second``.
 
-    Its ``quantile`` is no quantile, but takes uniform u to rates that are so distributed, u below
-    ``share`` to the first: strata of u are strata of both parts.
+    Draws with u below ``share`` are the first's: strata of u are strata of both parts. Rates do not
+    rise with u, so there is no quantile.
     """
 
     first: TimeDistribution
@@ -250,10 +288,10 @@ class Mixture(TimeDistribution):
         ends = self.first.support, self.second.support
         return min(low for low, _ in ends), max(high for _, high in ends)
 
-    def _quantile(self, u: Tensor) -> Tensor:
+    def _draw(self, u: Tensor) -> Tensor:
         a = self.share
-        first = self.first.quantile((u / max(a, 1e-300)).clamp(0, 1))
-        second = self.second.quantile(((u - a) / max(1 - a, 1e-300)).clamp(0, 1))
+        first = self.first.draw((u / max(a, 1e-300)).clamp(0, 1))
+        second = self.second.draw(((u - a) / max(1 - a, 1e-300)).clamp(0, 1))
         return torch.where(u < a, first, second)
 
     def _pdf(self, t: Tensor) -> Tensor:
@@ -264,7 +302,7 @@ def stratified(n: int, *, generator: torch.Generator | None = None) -> Tensor:
     """Draw n probabilities, exactly one in each stratum [k/n, (k+1)/n), in increasing order.
 
     Returns:
-        (n,) float64: feed it to ``quantile``.
+        (n,) float64: feed it to ``draw``.
     """
     return stratify(torch.arange(n), torch.rand(n, dtype=torch.float64, generator=generator), n)
 
@@ -282,14 +320,14 @@ def stratify(stratum: Tensor, offset: Tensor, n: int) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def deal(n: int) -> Tensor:
-    """Deal n strata to the n samples of a global batch, low and high rates alternating.
+def alternating_strata(n: int) -> Tensor:
+    """Which of n strata each of n samples of a global batch gets, low and high ones alternating.
 
     A golden-ratio sequence, so that any run of consecutive samples (a rank's, a micro-batch's)
     spans the strata evenly. The data order is random, so which text gets which rate is too.
 
     Returns:
-        (n,) int64, a permutation of 0..n-1: sample i gets stratum deal(n)[i].
+        (n,) int64, a permutation of 0..n-1.
     """
     golden = (math.sqrt(5) - 1) / 2
     return torch.argsort(torch.argsort((torch.arange(n, dtype=torch.float64) * golden) % 1))

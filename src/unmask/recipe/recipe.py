@@ -20,7 +20,7 @@ from unmask.diffusion.time import (
     Mixture,
     TimeDistribution,
     Uniform,
-    deal,
+    alternating_strata,
     stratify,
 )
 
@@ -166,8 +166,8 @@ class Recipe:
         places, n = self.places(slots, batch_size)
         u = uniform_double(seed, Stream.TIME, step, places, 1).squeeze(1)
         if self.stratified:
-            u = stratify(deal(n)[places], u, n)
-        t = self.time.quantile(u).float()
+            u = stratify(alternating_strata(n)[places], u, n)
+        t = self.time.draw(u).float()
         if not self.paired:
             return t
         t = (t / _GRAIN).round().clamp(1, 1 / _GRAIN - 1) * _GRAIN
@@ -185,7 +185,7 @@ class Recipe:
     def most_predicted(self, *, slots: Tensor, batch_size: int, length: int) -> Tensor | None:
         """The most positions predicted in some samples of any step's global batch.
 
-        A sample's rate is at most the quantile at its stratum's upper end.
+        A sample's rate is at most what draws up to its stratum's upper end can reach.
 
         Args:
             slots: (b,) int64, as in `times`.
@@ -196,12 +196,12 @@ class Recipe:
             (b,) int64; None where the masking has no bound but L.
         """
         most = MASKINGS[self.masking].most
-        if most is None or isinstance(self.time, Mixture):  # whose rates do not rise with u
+        if most is None:
             return None
         upper = torch.ones(len(slots), dtype=torch.float64)
         if self.stratified:
-            upper = (deal(batch_size)[slots] + 1).double() / batch_size
-        t = self.time.quantile(upper).float()
+            upper = (alternating_strata(batch_size)[slots] + 1).double() / batch_size
+        t = self.time.at_most(upper).float()
         # A float32 above: rounding inside the quantile cannot lift a rate over it.
         t = torch.nextafter(t, torch.full_like(t, 2.0))
         return most(t, length).clamp(max=length)
