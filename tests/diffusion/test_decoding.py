@@ -157,9 +157,9 @@ def test_excluded_tokens_stay_excluded(options):
     [
         ({"temperature": -0.1}, "temperature must be 0 or more"),
         ({"temperature": math.inf}, "finite"),
-        ({"top_p": 0.0}, r"top-p must be in \(0, 1\]"),
-        ({"top_p": 1.01}, r"top-p must be in \(0, 1\]"),
-        ({"top_k": -1}, "top-k must be 0"),
+        ({"top_p": 0.0}, r"top_p must be in \(0, 1\]"),
+        ({"top_p": 1.01}, r"top_p must be in \(0, 1\]"),
+        ({"top_k": -1}, "top_k must be 0"),
     ],
 )
 def test_values_out_of_range(options, said):

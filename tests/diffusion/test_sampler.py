@@ -311,7 +311,7 @@ def test_bad_requests():
     for options, said in (
         ({"sampler": "gibbs"}, "valid: ancestral"),
         ({"steps": 0}, "steps must be at least 1"),
-        ({"block_length": 0}, "block-length must be at least 1"),
+        ({"block_length": 0}, "block_length must be at least 1"),
     ):
         with pytest.raises(UserError, match=said):
             asked = {"sampler": "ancestral", "steps": 3, **options}

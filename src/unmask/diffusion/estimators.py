@@ -17,6 +17,7 @@ from torch import Tensor
 
 from unmask.base.errors import UserError, unknown
 from unmask.diffusion.masking import exact_count
+from unmask.diffusion.noise import GRAIN
 from unmask.diffusion.time import stratify
 
 CONTROL = 0.7  # where it measured best on bytes, 0.5 to 1 being alike; any value is unbiased
@@ -54,14 +55,16 @@ class Draws:
         Args:
             rows: (b,) int64, which blocks.
             draw: which of their masks.
-            u: (b, L) uniform noise, of stream ``noise(draw)``.
+            u: (b, L) uniform noise in multiples of `GRAIN`, of stream ``noise(draw)``.
             valid: (b, L) bool or None.
 
         Returns:
             (b, L) bool.
         """
         if self.size is None:
-            mask = u < self.rate[rows, draw].to(u.device)[:, None]
+            # rounded up to a multiple of the grain, as u is one: in float32 the same masks
+            rate = (self.rate[rows, draw] / GRAIN).ceil() * GRAIN
+            mask = u < rate.to(u.dtype).to(u.device)[:, None]
             return mask if valid is None else mask & valid
         flipped = self.paired and draw % 2 == 1
         size = self.size[rows, draw - 1 if flipped else draw].to(u.device)

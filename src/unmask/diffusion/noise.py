@@ -15,6 +15,8 @@ _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
 _LOW = 0xFFFFFFFF
+GRAIN = 2.0**-24
+"""What `uniform` gives multiples of."""
 
 
 class Stream(IntEnum):
@@ -75,10 +77,10 @@ def uniform(seed: int, stream: Stream, step: int, samples: Tensor, n: int) -> Te
         n: variates per sample.
 
     Returns:
-        (B, n) float32 in [0, 1), multiples of 2^-24.
+        (B, n) float32 in [0, 1), multiples of `GRAIN`.
     """
     words = _words(seed, stream, step, samples, n)
-    return (words >> 8).to(torch.float32) * 2.0**-24
+    return (words >> 8).to(torch.float32) * GRAIN
 
 
 def uniform_double(seed: int, stream: Stream, step: int, samples: Tensor, n: int) -> Tensor:

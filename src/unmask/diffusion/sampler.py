@@ -14,6 +14,7 @@ from torch import Tensor
 from unmask.base.errors import UserError, unknown
 from unmask.diffusion.decoding import Decoding
 from unmask.diffusion.noise import Stream, uniform_double
+from unmask.diffusion.precision import finest
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """(x, where) -> logits: x (B, L) tokens, where (B, L) bool with M true, logits (M, V)."""
@@ -45,17 +46,20 @@ class Task:
     first: int = 0
 
     def uniform(self, stream: Stream, step: int) -> Tensor:
-        """(B, L) float64 in [0, 1), other numbers for every stream, step and row."""
+        """(B, L) float64 in [0, 1) on the CPU, other numbers for every stream, step and row."""
         rows = torch.arange(len(self.x))
-        u = uniform_double(self.seed, stream, self.first + step, rows, self.x.shape[1])
-        return u.to(self.x.device)
+        return uniform_double(self.seed, stream, self.first + step, rows, self.x.shape[1])
+
+    def draw(self, logits: Tensor, where: Tensor, step: int) -> Tensor:
+        """Tokens (M,) for the M positions ``where`` (B, L) that have the logits (M, V)."""
+        u = self.uniform(Stream.SAMPLE_TOKEN, step)
+        return self.decoding.draw(logits, u[where.cpu()])
 
     def reveal(self, x: Tensor, where: Tensor, step: int) -> Tensor:
         """The tokens x with those at ``where`` drawn; without any of them the model is not run."""
         if not where.any():
             return x
-        v = self.uniform(Stream.SAMPLE_TOKEN, step)
-        return x.masked_scatter(where, self.decoding.draw(self.denoise(x, where), v[where]))
+        return x.masked_scatter(where, self.draw(self.denoise(x, where), where, step))
 
 
 Sampler = Callable[[Task, OnStep], Tensor]
@@ -72,7 +76,7 @@ def ancestral(task: Task, on_step: OnStep) -> Tensor:
     x, left = task.x, task.where
     for k in range(task.steps):
         # (t - s) / t with t = 1 - k / steps; 1 in the last step
-        chosen = task.uniform(Stream.SAMPLE_UNMASK, k) < 1 / (task.steps - k)
+        chosen = (task.uniform(Stream.SAMPLE_UNMASK, k) < 1 / (task.steps - k)).to(x.device)
         x, left = task.reveal(x, left & chosen, k), left & ~chosen
         on_step(x)
     return x
@@ -85,7 +89,8 @@ def first_hitting(task: Task, on_step: OnStep) -> Tensor:
     2409.02908); when it does so is of no matter to a network that is not told the time. Takes as
     many steps as a row has tokens to fill, whatever ``steps`` says.
     """
-    order = task.uniform(Stream.SAMPLE_UNMASK, 0).masked_fill(~task.where, 2.0).argsort(dim=1)
+    u = task.uniform(Stream.SAMPLE_UNMASK, 0).masked_fill(~task.where.cpu(), 2.0)
+    order = u.argsort(dim=1).to(task.x.device)
     x, counts = task.x, task.where.sum(dim=1)
     for k in range(int(counts.max()) if len(counts) else 0):
         where = torch.zeros_like(task.where).scatter(1, order[:, k : k + 1], True)
@@ -115,7 +120,7 @@ def negative_entropy(log_p: Tensor, drawn: Tensor) -> Tensor:
     return torch.xlogy(p, p).sum(dim=1)
 
 
-def by(certainty: Certainty) -> Sampler:
+def most_certain_first(certainty: Certainty) -> Sampler:
     """Reveal at each step the positions whose predictions are most certain.
 
     A row of n tokens reveals n/steps of them a step, evenly rounded. Certainty is that of the
@@ -131,9 +136,10 @@ def by(certainty: Certainty) -> Sampler:
                 # a row that reveals nothing now need not be predicted
                 asked = left & (count > 0)[:, None]
                 logits = task.denoise(x, asked)
-                drawn = task.decoding.draw(logits, task.uniform(Stream.SAMPLE_TOKEN, k)[asked])
-                score = torch.full(x.shape, -torch.inf, dtype=torch.float64, device=x.device)
-                score[asked] = certainty(logits.double().log_softmax(dim=1), drawn)
+                drawn = task.draw(logits, asked, k)
+                log_p = logits.to(finest(x.device)).log_softmax(dim=1)
+                score = torch.full(x.shape, -torch.inf, dtype=log_p.dtype, device=x.device)
+                score[asked] = certainty(log_p, drawn)
                 rank = score.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
                 chosen = asked & (rank < count[:, None])
                 x, left = torch.where(chosen, x.masked_scatter(asked, drawn), x), left & ~chosen
@@ -146,9 +152,9 @@ def by(certainty: Certainty) -> Sampler:
 SAMPLERS: dict[str, Sampler] = {
     "ancestral": ancestral,
     "first-hitting": first_hitting,
-    "confidence": by(probability),
-    "margin": by(margin),
-    "entropy": by(negative_entropy),
+    "confidence": most_certain_first(probability),
+    "margin": most_certain_first(margin),
+    "entropy": most_certain_first(negative_entropy),
 }
 """The samplers of a denoiser by name."""
 
@@ -187,7 +193,7 @@ def generate(
     """
     if sampler not in SAMPLERS:
         raise unknown("sampler", sampler, SAMPLERS)
-    for name, value in (("steps", steps), ("block-length", block_length)):
+    for name, value in (("steps", steps), ("block_length", block_length)):
         if value is not None and value < 1:
             raise UserError(f"{name} must be at least 1, not {value}")
     masked = x == mask_id
@@ -223,8 +229,8 @@ def left_to_right(
         where[:, i] = x[:, i] == mask_id
         if where.any():
             prefix = torch.cat([start, x[:, :i]], dim=1)
-            v = uniform_double(seed, Stream.SAMPLE_TOKEN, i, rows, 1).to(x.device).squeeze(1)
-            drawn = decoding.draw(denoise(prefix, where), v[where[:, i]])
+            u = uniform_double(seed, Stream.SAMPLE_TOKEN, i, rows, 1).squeeze(1)
+            drawn = decoding.draw(denoise(prefix, where), u[where[:, i].cpu()])
             x[:, i] = x[:, i].masked_scatter(where[:, i], drawn)
         on_step(x)
     return x

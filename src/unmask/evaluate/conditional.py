@@ -25,6 +25,7 @@ from unmask.diffusion.estimators import ESTIMATORS, Draws, Estimator
 from unmask.diffusion.masking import next_token
 from unmask.diffusion.noise import Stream, uniform, uniform_double
 from unmask.diffusion.objective import predicted_cross_entropy
+from unmask.diffusion.precision import finest
 from unmask.model.denoiser import Denoiser
 
 Pair = tuple[list[int], list[int]]
@@ -160,7 +161,7 @@ def _job_sums(
         hidden, x, predicted = _forward(model, pairs, batch, mask_id)
         ce, rows = predicted_cross_entropy(hidden, x, predicted, model.head)
         total = torch.zeros(len(batch), dtype=torch.float64).index_add(
-            0, rows.cpu(), ce.double().cpu()
+            0, rows.cpu(), ce.cpu().double()
         )
         sums[torch.tensor([place[id(job)] for job in batch])] = total
     return sums
@@ -202,7 +203,7 @@ def _logits(
     logits = F.linear(hidden[predicted], model.head.weight, model.head.bias)
     counts = predicted.sum(dim=1).tolist()
     yield from zip(
-        logits.double().log_softmax(dim=-1).cpu().split(counts),
+        logits.to(finest(logits.device)).log_softmax(dim=-1).cpu().split(counts),
         x[predicted].cpu().split(counts),
         strict=True,
     )

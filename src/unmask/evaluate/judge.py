@@ -129,7 +129,7 @@ class Judge:
         logits = self._logits(ids, there)[:, :-1]
         targets = targets.to(logits.device)
         ce = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
-        return ce.view(targets.shape).double().sum(dim=1).cpu()
+        return ce.view(targets.shape).cpu().double().sum(dim=1)
 
     def _logits(self, ids: Tensor, there: Tensor) -> Tensor:
         device = self._model.device

@@ -16,6 +16,7 @@ from unmask.data import Blocks
 from unmask.diffusion.masking import bernoulli
 from unmask.diffusion.noise import Stream, uniform, uniform_double
 from unmask.diffusion.objective import WEIGHTINGS, predicted_loss
+from unmask.diffusion.precision import finest
 from unmask.diffusion.time import Uniform
 from unmask.model import Transformer
 
@@ -127,7 +128,7 @@ def _gradient(p: Tensor) -> Tensor:
 def _squared_norms(gradient: list[tuple[str, Tensor]]) -> dict[str, float]:
     norms = dict.fromkeys(GROUPS, 0.0)
     for group, g in gradient:
-        value = float(g.square().sum(dtype=torch.float64))
+        value = float(g.square().sum(dtype=finest(g.device)))
         norms[group] += value
         norms[ALL] += value
     return norms
@@ -144,7 +145,7 @@ def _signals(
     sizes = [p.numel() for p in model.parameters()]
     products = {g: torch.zeros(len(sums), len(sums), dtype=torch.float64) for g in GROUPS}
     for part, group in zip(sums.split(sizes, dim=1), groups.values(), strict=True):
-        inner = (part @ part.T).double().cpu()
+        inner = (part @ part.T).cpu().double()
         products[group] += inner
         products[ALL] += inner
     return {

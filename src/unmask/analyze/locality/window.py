@@ -101,7 +101,7 @@ def window_profile(
                 found, _ = predicted_cross_entropy(
                     model(inputs, real), x[rows].to(device), target[rows].to(device), model.head
                 )
-                ce[side][rows, column] = found.double().cpu()
+                ce[side][rows, column] = found.cpu().double()
             on_pass()
 
     def by_block(values: Tensor) -> Tensor:
