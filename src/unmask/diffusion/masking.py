@@ -96,12 +96,15 @@ def correlated(neighbours: float) -> Corrupt:
 
     def corrupt(x: Tensor, t: Tensor, u: Tensor, valid: Tensor | None, mask_id: int) -> Corrupted:
         # z_i = r z_{i-1} + sqrt(1 - r^2) e_i, all at once.
-        distance = torch.arange(x.shape[1], device=x.device)
+        distance = torch.arange(x.shape[1])
         gap = distance[:, None] - distance[None, :]
         weight = neighbours ** gap.clamp(min=0).double() * (gap >= 0)
         weight[:, 1:] *= (1 - neighbours**2) ** 0.5
-        noise = torch.special.ndtri(u.double().clamp(min=2.0**-25)) @ weight.T
-        return bernoulli(x, t, torch.special.ndtr(noise), valid, mask_id)
+        noise = torch.special.ndtri(u.cpu().double().clamp(min=2.0**-25)) @ weight.T
+        uniform = torch.special.ndtr(noise)
+        rounded = uniform.float()  # down: below a float32 rate are the same positions as before
+        rounded = torch.where(rounded > uniform, rounded.nextafter(rounded - 1), rounded)
+        return bernoulli(x, t, rounded.to(x.device), valid, mask_id)
 
     return corrupt
 

@@ -82,7 +82,7 @@ def gradient_signal(
         x, valid = x.to(device), None if valid is None else valid.to(device)
         rates, noise = draw_masks(seed, low, high, b, n_masks, x.shape[1])
         for t, u in zip(rates, noise, strict=True):
-            corrupted = bernoulli(x, t[None], u[None].to(device), valid, mask_id)
+            corrupted = bernoulli(x, t[None].to(device), u[None].to(device), valid, mask_id)
             if bool(corrupted.predicted.any()):  # else the gradient is 0
                 hidden = model(corrupted.inputs, valid)
                 per_token = torch.full((1,), 1 / x.shape[1], device=device)
