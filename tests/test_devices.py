@@ -168,7 +168,7 @@ def test_every_sampler_without_float64(sampler: str, decoding: Decoding, pretend
 
 
 def test_draws_in_float32_lose_no_rare_token(pretended: None) -> None:
-    """Each of 2^20 even u, and a sliver of 1e-13: the integers keep what float32 sums would not."""
+    """Each of 2^14 even u, and a sliver of 1e-13: the integers keep what float32 sums would not."""
     logits = torch.tensor([[0.0, -1.0]]) * 30
     p = 1 / (1 + np.exp(30))
     u = torch.tensor([1 - 2 * p, 1 - 1.01 * p, 1 - 0.99 * p, 1 - 0.5 * p], dtype=torch.float64)
@@ -294,3 +294,18 @@ def test_every_sampler_on(name: str, sampler: str) -> None:
         x = torch.full((4, L), MASK, device=device)
         x = generate(sampler, denoise_on(device), x, MASK, steps=5, seed=0, decoding=decoding)
         assert ((x >= 0) & (x < V)).all()
+
+
+@on_real_devices
+def test_draws_lose_no_rare_token_on(name: str) -> None:
+    """That 64-bit integers are added and compared as such there."""
+    n = 2**14
+    logits = 3 * torch.randn(1, 300, generator=torch.Generator().manual_seed(0))
+    u = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    drawn = categorical(logits.expand(n, -1).to(name), u).cpu()
+    expected = n * logits[0].double().softmax(dim=0)
+    assert (torch.bincount(drawn, minlength=300) - expected).abs().max() < 1.01
+    p = 1 / (1 + np.exp(30))
+    u = torch.tensor([1 - 2 * p, 1 - 1.01 * p, 1 - 0.99 * p, 1 - 0.5 * p], dtype=torch.float64)
+    two = torch.tensor([[0.0, -30.0]], device=name).expand(4, -1)
+    assert categorical(two, u).tolist() == [0, 0, 1, 1]
