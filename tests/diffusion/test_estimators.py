@@ -10,7 +10,8 @@ from enumeration import all_masks, all_sequences, cross_entropies, nelbo_weights
 from unmask.base.errors import UserError
 from unmask.data import Blocks
 from unmask.diffusion.bound import nelbo_from_draws
-from unmask.diffusion.estimators import CONTROL, ESTIMATORS, find_estimator
+from unmask.diffusion.estimators import CONTROL, ESTIMATORS, Draws, find_estimator
+from unmask.diffusion.noise import GRAIN
 from unmask.train.config import ValidationConfig
 from unmask.train.validation import _surplus, validate
 
@@ -187,3 +188,15 @@ def test_pairs_are_stratified_without_meeting_twice():
 def test_an_unknown_estimator_is_told_with_the_valid_ones():
     with pytest.raises(UserError, match="did you mean 'stratified'"):
         find_estimator("stratifed")
+
+
+def test_masks_in_float32_are_those_of_the_exact_rates():
+    """Rates at, just below and just above multiples of the noise's grain, as float64 compares."""
+    multiples = torch.tensor([1, 2, 1000, 2**23, 2**23 + 1, 2**24 - 1]).double() * GRAIN
+    rates = torch.cat([multiples, multiples * (1 - 2.0**-52), multiples * (1 + 2.0**-52)])
+    rates = rates.clamp(max=1.0)[:, None]
+    u = torch.cat([multiples, multiples - GRAIN, (multiples + GRAIN).clamp(max=1 - GRAIN)]).float()
+    u = u.expand(len(rates), -1)
+    found = Draws(rates, rates).mask(torch.arange(len(rates)), 0, u, None)
+    assert torch.equal(found, u.double() < rates)
+    assert not torch.equal(found, u < rates.float())  # which rounds to nearest

@@ -307,6 +307,27 @@ def test_blocks_of_one_are_left_to_right():
     assert p_value(samples, JOINT) > 1e-3
 
 
+def test_a_function_is_all_that_a_new_sampler_needs(monkeypatch):
+    """From right to left, one token a step: also a factorisation of the joint."""
+
+    def right_to_left(task, on_step):
+        x = task.x
+        for k in range(x.shape[1]):
+            where = torch.zeros_like(task.where)
+            where[:, x.shape[1] - 1 - k] = True
+            x = task.reveal(x, where & task.where, k)
+            on_step(x)
+        return x
+
+    monkeypatch.setitem(SAMPLERS, "right-to-left", right_to_left)
+    shown = []
+    samples = generate(
+        "right-to-left", denoise, masks(8000), MASK, steps=1, seed=0, on_step=shown.append
+    )
+    assert p_value(samples, JOINT) > 1e-3
+    assert [int((x == MASK).sum()) for x in shown] == [16000, 8000, 0]
+
+
 def test_bad_requests():
     for options, said in (
         ({"sampler": "gibbs"}, "valid: ancestral"),

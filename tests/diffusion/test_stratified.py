@@ -46,7 +46,7 @@ def test_offsets_are_uniform_inside_the_strata():
 
 
 @pytest.mark.parametrize("n", SIZES)
-def test_deal_is_a_permutation(n):
+def test_alternating_strata_are_a_permutation(n):
     assert torch.equal(alternating_strata(n).sort().values, torch.arange(n))
 
 
@@ -65,6 +65,6 @@ def test_any_run_of_samples_spans_the_strata_evenly(n):
     assert worst_discrepancy(alternating_strata(n)) < 4
 
 
-def test_a_random_deal_would_not_be_that_even():
+def test_a_random_order_would_not_be_that_even():
     order = torch.randperm(512, generator=torch.Generator().manual_seed(0))
     assert worst_discrepancy(order) > 15

@@ -18,8 +18,20 @@ def test_devices() -> None:
     assert choose_device("auto").type in ("cpu", "cuda", "mps")
     missing = [d for d in ("cuda", "mps") if choose_device("auto").type != d]
     for name in (missing[0], "tpu"):
-        with pytest.raises(UserError, match=r"valid: auto, .*cpu"):
+        with pytest.raises(UserError, match=rf"^device '{name}' .*valid: auto, .*cpu"):
             choose_device(name)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "wanted"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto_is_cuda_then_mps_then_the_cpu(
+    cuda: bool, mps: bool, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert choose_device("auto") == torch.device(wanted)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from unmask.base.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    """The device called ``cuda``, ``mps`` or ``cpu``; ``auto``: the first of these that is there.
 
     Raises:
         UserError: it is not there.
@@ -25,7 +25,7 @@ def choose_device(name: str) -> torch.device:
         name = next(device for device, there in available.items() if there)
     if not available.get(name):
         there = ", ".join(device for device, ok in available.items() if ok)
-        raise UserError(f"train.device {name!r} is not available here; valid: auto, {there}")
+        raise UserError(f"device {name!r} is not available here; valid: auto, {there}")
     return torch.device(name)
 
 
