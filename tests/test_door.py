@@ -141,6 +141,7 @@ def test_options_are_told_by_their_flags(options: list[str], said: str, unmask: 
         ("the recipe must be one", "the recipe must be one"),
         ("run: x is there: resume it", "--run: x is there: resume it"),
         ("unknown key 'train.steps'", "unknown key 'train.steps'"),
+        ("'bell+train.batch_size=3' is none", "'bell+train.batch_size=3' is none"),
         ("runs/train.steps is no file", "runs/train.steps is no file"),
         ("train.steps.txt is no file", "train.steps.txt is no file"),
         ("the configuration c.yaml: train.steps: no", "the configuration c.yaml: train.steps: no"),

@@ -5,10 +5,14 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
+from pydantic import Field
 
 from unmask.base.errors import UserError
 from unmask.base.files import nearest
+from unmask.base.section import Section
 from unmask.cli.output import print_result
 from unmask.config import (
     Config,
@@ -21,6 +25,29 @@ from unmask.config import (
 
 DEFAULT_PRESET = "nano"
 PRESET_HELP = f"Where to start: {', '.join(preset_names())}, or several, the last over the first."
+
+
+class ModelOptions(Section):
+    """What every command that opens a trained model takes."""
+
+    checkpoint: str = Field(
+        "last", description="last, best (lowest validation NELBO), or a step number"
+    )
+    device: str = Field("auto", description="auto, cpu, cuda or mps")
+    seed: int = Field(0, ge=0, description="another seed, other masks and texts")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        False, description="print JSON and nothing else"
+    )
+
+
+class TrainedOptions(Section):
+    """What every command that trains takes."""
+
+    config_values: Annotated[Config, tyro.conf.arg(name="")] = Field(description="of a run")
+    preset: str = Field(DEFAULT_PRESET, description=PRESET_HELP)
+    config: Path | None = Field(
+        None, description="YAML file with any of the options below, over the preset"
+    )
 
 
 STOPPED = "stopped, and the runs have saved themselves; repeat the command to go on"

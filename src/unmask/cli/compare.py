@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 from pydantic import Field
 
-from unmask.base.section import Section, nested
+from unmask.base.section import nested
 from unmask.cli.base import (
-    DEFAULT_PRESET,
-    PRESET_HELP,
     STOPPED,
+    TrainedOptions,
     base_config,
     default_recipes,
     jobs_at_once,
@@ -19,10 +17,9 @@ from unmask.cli.base import (
 from unmask.cli.options import parse, says_flags
 from unmask.cli.output import print_result
 from unmask.compare.options import QualityOptions
-from unmask.config import Config
 
 
-class CompareArguments(Section):
+class CompareArguments(TrainedOptions):
     """Train recipes side by side and measure how much sooner each reaches the baseline's bound.
 
     Runs go to RUN/<recipe>/seed-<s>; finished ones are used again and interrupted ones go on, so
@@ -30,7 +27,6 @@ class CompareArguments(Section):
     Example: unmask compare --preset nano --run runs/cmp --recipes standard,bell --seeds 3
     """
 
-    config_values: Annotated[Config, tyro.conf.arg(name="")] = Field(description="of each run")
     run: Path = Field(
         description="folder of the comparison: the runs, comparison.json and report/ go there"
     )
@@ -49,10 +45,6 @@ class CompareArguments(Section):
         "the likelihood of --quality.corpora, and texts of its own under --quality.judge",
     )
     quality: QualityOptions = nested(QualityOptions)
-    preset: str = Field(DEFAULT_PRESET, description=PRESET_HELP)
-    config: Path | None = Field(
-        None, description="YAML file with any of the options below, over the preset"
-    )
 
 
 @says_flags(CompareArguments)

@@ -93,7 +93,7 @@ def _in_flags(problem: str, names: Sequence[str]) -> str:
         flag = "--" + name.replace("_", "-")
         pattern = re.escape(name).replace("_", "[_-]") + r"(?:\.\d+(?=:))?"  # of several values
         if re.search(r"[._]", name):
-            problem = re.sub(rf"(?<![\w.'/-]){pattern}(?![\w'/-]|\.\w)", flag, problem)
+            problem = re.sub(rf"(?<![\w.'/+-]){pattern}(?![\w'/=-]|\.\w)", flag, problem)
         else:
             problem = re.sub(rf"^{pattern}(?=: |, | must | names | and )", flag, problem)
     return problem

@@ -11,9 +11,8 @@ from pydantic import Field
 
 from unmask.base.errors import UserError
 from unmask.base.files import write_whole
-from unmask.base.section import Section
 from unmask.base.text import visible
-from unmask.cli.base import check_output, run_folder
+from unmask.cli.base import ModelOptions, check_output, run_folder
 from unmask.cli.options import parse, says_flags
 from unmask.cli.output import print_result
 from unmask.config import Config, load_config
@@ -30,7 +29,7 @@ _LENGTH = 128
 _STEPS = 64
 
 
-class SampleArguments(Section):
+class SampleArguments(ModelOptions):
     """Print texts drawn from a trained run: from nothing, after prompts, or in the gaps of a text.
 
     Examples:
@@ -86,16 +85,8 @@ class SampleArguments(Section):
         ge=1,
         description="fill this many tokens at a time, from left to right; by default all together",
     )
-    seed: int = Field(0, ge=0, description="another seed, other texts")
-    checkpoint: str = Field(
-        "last", description="last, best (lowest validation NELBO), or a step number"
-    )
     watch: bool = Field(False, description="show in the terminal how the tokens are unmasked")
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        False, description="a JSON object a line for each text, and nothing else"
-    )
     out: Path | None = Field(None, description="file that the texts, or the JSON lines, go to")
-    device: str = Field("auto", description="auto, cpu, cuda or mps")
 
 
 @says_flags(SampleArguments)

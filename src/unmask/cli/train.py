@@ -3,33 +3,23 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 from pydantic import Field
 
-from unmask.base.section import Section
-from unmask.cli.base import DEFAULT_PRESET, PRESET_HELP, base_config
+from unmask.cli.base import TrainedOptions, base_config
 from unmask.cli.options import parse, says_flags
-from unmask.config import Config
 
 
-class TrainArguments(Section):
+class TrainArguments(TrainedOptions):
     """Train a masked diffusion language model (or its autoregressive twin) in a run folder.
 
     The configuration is put together from a preset, then a YAML file, then the options given here.
     Example: unmask train --preset nano --run runs/a --recipe bell:mean=0.4,std=0.15
     """
 
-    config_values: Annotated[Config, tyro.conf.arg(name="")] = Field(description="the run")
     run: Path = Field(
         description="folder of the run: config.yaml, metrics.jsonl and checkpoints/ go there"
-    )
-    preset: str = Field(DEFAULT_PRESET, description=PRESET_HELP)
-    config: Path | None = Field(
-        None,
-        description="YAML file with any of the options below, over the preset (a run's config.yaml "
-        "repeats it)",
     )
     resume: bool = Field(
         False,

@@ -7,20 +7,17 @@ from typing import Annotated
 import tyro
 from pydantic import Field
 
-from unmask.base.section import Section
 from unmask.cli.base import (
-    DEFAULT_PRESET,
-    PRESET_HELP,
     STOPPED,
+    TrainedOptions,
     base_config,
     jobs_at_once,
     show_study,
 )
 from unmask.cli.options import parse, says_flags
-from unmask.config import Config
 
 
-class InterventionsArguments(Section):
+class InterventionsArguments(TrainedOptions):
     """Train the same recipes with and without locality, and measure what becomes of their gaps.
 
     Two comparisons on the same text: its tokens as they stand, and in one fixed random order of the
@@ -28,7 +25,6 @@ class InterventionsArguments(Section):
     option here. Example: unmask analyze interventions --preset nano --run runs/why --seeds 3
     """
 
-    config_values: Annotated[Config, tyro.conf.arg(name="")] = Field(description="of each run")
     run: Path = Field(description="folder of both comparisons")
     recipes: str = Field(
         "standard,bell,ar",
@@ -42,10 +38,6 @@ class InterventionsArguments(Section):
     seeds: int = Field(1, ge=1, description="seeds for each recipe; an interval needs at least two")
     jobs: int = Field(
         0, ge=0, description="runs at once, the cores divided between them; 0: one for two cores"
-    )
-    preset: str = Field(DEFAULT_PRESET, description=PRESET_HELP)
-    config: Path | None = Field(
-        None, description="YAML file with any of the options below, over the preset"
     )
     out: Path | None = Field(
         None, description="where interventions.json and the page go; None: the --run folder"

@@ -9,14 +9,15 @@ import tyro
 from pydantic import Field
 
 from unmask.base.errors import UserError
-from unmask.base.section import Section, nested
+from unmask.base.section import nested
 from unmask.base.text import visible
+from unmask.cli.base import ModelOptions
 from unmask.cli.options import parse, says_flags
 from unmask.cli.output import print_result
 from unmask.data import CorpusConfig
 
 
-class LocalityArguments(Section):
+class LocalityArguments(ModelOptions):
     """Measure how near the information about a token sits, and which bell that asks for.
 
     Of a corpus: the information between tokens by their distance, and the masks around a target.
@@ -34,21 +35,11 @@ class LocalityArguments(Section):
         description="folder for locality.json, index.html and the plots; without it nothing is "
         "written",
     )
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        False, description="print the record as JSON instead of sentences"
-    )
-    checkpoint: str = Field(
-        "last", description="of a run: last, best (lowest validation NELBO), or a step number"
-    )
     blocks: int = Field(
         256, ge=2, description="of a run: validation blocks that its model is measured on"
     )
     targets: int = Field(
         2, ge=1, description="of a run: places in each block that windows are laid around"
-    )
-    device: str = Field("auto", description="of a run: auto, cpu, cuda or mps")
-    seed: int = Field(
-        0, ge=0, description="of the places, masks and random pairings; 0 is what bell:auto uses"
     )
 
 

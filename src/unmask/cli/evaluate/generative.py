@@ -11,8 +11,7 @@ import tyro
 from pydantic import Field
 
 from unmask.base.errors import UserError
-from unmask.base.section import Section
-from unmask.cli.base import run_folder
+from unmask.cli.base import ModelOptions, run_folder
 from unmask.cli.options import parse, says_flags
 from unmask.cli.output import print_result
 from unmask.config import Config, load_config
@@ -20,7 +19,7 @@ from unmask.config import Config, load_config
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class GenerativeArguments(Section):
+class GenerativeArguments(ModelOptions):
     """Let another language model judge a run's own texts: perplexity, entropy and distinct-n.
 
     Beside them stand the numbers of the run's validation text. Over several temperatures: the
@@ -45,14 +44,6 @@ class GenerativeArguments(Section):
     temperatures: tuple[Temperature, ...] = Field(
         (), description="several: the frontier of perplexity against entropy"
     )
-    seed: int = Field(0, ge=0, description="another seed, other texts")
-    checkpoint: str = Field(
-        "last", description="last, best (lowest validation NELBO), or a step number"
-    )
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        False, description="print one JSON object and nothing else"
-    )
-    device: str = Field("auto", description="auto, cpu, cuda or mps")
 
 
 @says_flags(GenerativeArguments)

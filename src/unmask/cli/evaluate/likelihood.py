@@ -8,6 +8,7 @@ import tyro
 from pydantic import Field
 
 from unmask.base.section import Section, nested
+from unmask.cli.base import ModelOptions
 from unmask.cli.options import parse, says_flags
 from unmask.cli.output import print_result
 from unmask.data.detokenize import DETOKENIZERS
@@ -29,7 +30,7 @@ class BlockOptions(Section):
     )
 
 
-class ScoringArguments(Section):
+class ScoringArguments(ModelOptions):
     """How a text is scored, whatever the text."""
 
     budget: int | None = Field(
@@ -37,12 +38,6 @@ class ScoringArguments(Section):
         ge=1,
         description="most tokens that go through the network for a corpus (blocks x draws x "
         "length); the blocks are spread over it; without one, all of it",
-    )
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        False, description="print JSON and nothing else"
-    )
-    checkpoint: str = Field(
-        "last", description="last, best (lowest validation NELBO), or a step number"
     )
     estimator: str = Field(
         "controlled",
@@ -53,7 +48,6 @@ class ScoringArguments(Section):
         ge=1,
         description="masks for each block; even for the estimators complementary and controlled",
     )
-    seed: int = Field(0, ge=0, description="another seed, other masks")
     detokenize: str = Field(
         "auto",
         description=f"undo a corpus's tokenisation: {', '.join(DETOKENIZERS)}, none, or auto: by "
@@ -62,7 +56,6 @@ class ScoringArguments(Section):
     batch_size: int = Field(
         64, ge=1, description="sequences per forward pass; changes the speed alone"
     )
-    device: str = Field("auto", description="auto, cpu, cuda or mps")
     precision: Literal["fp32", "bf16", "auto"] = Field("fp32", description="of the forward passes")
 
 

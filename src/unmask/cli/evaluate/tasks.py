@@ -8,13 +8,12 @@ from typing import Annotated
 import tyro
 from pydantic import Field
 
-from unmask.base.section import Section
-from unmask.cli.base import run_folder
+from unmask.cli.base import ModelOptions, run_folder
 from unmask.cli.options import parse, says_flags
 from unmask.cli.output import print_result
 
 
-class TasksArguments(Section):
+class TasksArguments(ModelOptions):
     """Run tasks of EleutherAI's lm-eval on a run.
 
     Example: unmask evaluate tasks runs/a arc_easy,piqa --limit 200
@@ -34,17 +33,9 @@ class TasksArguments(Section):
         description="solved examples before each question; by default what each task says",
     )
     draws: int = Field(16, ge=1, description="masks for each continuation")
-    seed: int = Field(0, ge=0, description="another seed, other masks and texts")
     batch_size: int = Field(
         64, ge=1, description="sequences per forward pass; changes the speed alone"
     )
-    checkpoint: str = Field(
-        "last", description="last, best (lowest validation NELBO), or a step number"
-    )
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        False, description="print one JSON object and nothing else"
-    )
-    device: str = Field("auto", description="auto, cpu, cuda or mps")
 
 
 @says_flags(TasksArguments)
