@@ -10,7 +10,6 @@ RUN/checkpoints/    the weights
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -20,6 +19,7 @@ from unmask.base.files import locked, write_whole
 from unmask.config import Config, differences, load_config, save_config, with_options
 from unmask.data import Data, Tokenizer, load_data, saved_tokenizer
 from unmask.data.information import mutual_information, read_text
+from unmask.data.recorded import RECORD, check_same_corpus
 from unmask.model import Transformer, parameter_count
 from unmask.recipe import is_auto, parse_recipe, with_bell
 from unmask.recipe.auto import recommended_bell
@@ -47,7 +47,8 @@ def train_run(config: Config, folder: Path, *, resume: bool, console: Console) -
     _check_batch(config)
     find_checkpoint(folder / "checkpoints")  # a damaged one is told before the corpus is read
     data = load_data(config.corpus, console=console)
-    _check_corpus(data.facts, folder / "corpus.json")
+    if (folder / RECORD).is_file():
+        check_same_corpus(folder, data.facts)
     if is_auto(config.recipe):
         config = settle_recipe(config, data, console)
         _check_folder(config, folder, resume)
@@ -58,7 +59,7 @@ def train_run(config: Config, folder: Path, *, resume: bool, console: Console) -
         if not free:
             raise UserError(f"--run {folder}: another process is training there")
         save_config(config, folder / "config.yaml")
-        write_whole(folder / "corpus.json", json.dumps(data.facts, indent=2).encode())
+        write_whole(folder / RECORD, json.dumps(data.facts, indent=2).encode())
         data.tokenizer.save(folder / "tokenizer")
         _introduce(config, data, model, folder, console)
         return train(
@@ -168,17 +169,6 @@ def _check_batch(config: Config) -> None:
         )
     if not is_auto(config.recipe):  # which is no recipe yet, but never one of pairs by itself
         parse_recipe(config.recipe).places(torch.arange(1), config.train.batch_size)
-
-
-def _check_corpus(facts: dict[str, Any], record: Path) -> None:
-    if not record.is_file():
-        return
-    known = json.loads(record.read_text())
-    if known["sha256"] != facts["sha256"]:
-        raise UserError(
-            f"cannot resume {record.parent}: the corpus {facts['source']} is no longer what it "
-            f"was trained on (SHA-256 {known['sha256'][:12]} then, {facts['sha256'][:12]} now)"
-        )
 
 
 def _introduce(

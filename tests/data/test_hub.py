@@ -120,7 +120,7 @@ class TestBadInput:
     def test_unreachable(self, spec):
         message = problem(spec)
         assert PRESETS.get(spec, {}).get("name", "nobody/no-such-dataset") in message
-        assert "cannot be loaded" in message
+        assert "cannot load the dataset" in message
         assert "as a path" in message
 
     def test_unknown_split(self, dataset):
@@ -157,7 +157,7 @@ class TestBadInput:
         file.write_bytes(file.read_bytes()[:-9])
         message = problem(f"hf:{tmp_path / 'd'}")
         assert str(tmp_path / "d") in message
-        assert "cannot be loaded" in message
+        assert "cannot load the dataset" in message
 
     def test_unknown_option(self, dataset):
         message = problem(f"hf:{dataset}:feild=body")

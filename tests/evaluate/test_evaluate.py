@@ -227,4 +227,4 @@ def test_a_corpus_that_has_changed_is_no_longer_the_run_s(run, corpus, unmask):
 def test_a_mistyped_path_is_not_looked_for_on_the_hub(run, unmask):
     for name in (run.parent / "rnu", "./nowhere", "studies/of/nothing"):
         status, text = unmask("evaluate", name)
-        assert status == 2 and "there is no folder" in text, text
+        assert status == 2 and "no file or folder" in text, text

@@ -22,6 +22,8 @@ from pathlib import Path
 
 from unmask.base.errors import unknown
 from unmask.data.documents import Documents, digest
+from unmask.data.files import FORMATS
+from unmask.data.streams import COMPRESSIONS
 
 _Rules = tuple[tuple[str, str], ...]
 
@@ -78,8 +80,12 @@ DETOKENIZERS: dict[str, Callable[[str], str]] = {
 }
 """Text of one document as published -> running text, by name."""
 
-_OWN = {name: name for name in ("wikitext", "ptb", "lm1b", "lambada")}
-_OWN_NAMED = {"pubmed": "papers", "arxiv": "papers"}
+_FILES = re.compile(
+    r"(?P<own>wikitext|ptb|lm1b|lambada)([-_.]?(2|103|openai|raw|v1|train|valid|validation|dev|test))*"
+)
+"""A known corpus's name, and what tells its parts apart."""
+_ENDINGS = (*FORMATS, *COMPRESSIONS)
+_NAMED = {"pubmed": "papers", "arxiv": "papers"}
 
 
 def choose_detokenizer(name: str, source: str) -> str:
@@ -87,8 +93,9 @@ def choose_detokenizer(name: str, source: str) -> str:
 
     Args:
         name: one of `DETOKENIZERS`, ``none``, or ``auto``: by the source's name.
-        source: a corpus, as `unmask.data.sources.open_source` takes it; ``wikitext-2`` and a file
-            ``wikitext2-test.txt`` are both WikiText's.
+        source: a corpus, as `unmask.data.sources.open_source` takes it; ``wikitext-2`` and files
+            ``wikitext2-test.txt`` and ``WikiText.jsonl.gz`` are WikiText's, ``ptbooks.txt`` is
+            nobody's.
 
     Raises:
         UserError: no such name.
@@ -98,9 +105,13 @@ def choose_detokenizer(name: str, source: str) -> str:
     if name != "auto":
         return name
     called = source.partition(":")[0]
-    if called in _OWN_NAMED:
-        return _OWN_NAMED[called]
-    return next((own for own in _OWN if Path(called).name.startswith(own)), "none")
+    if called in _NAMED:
+        return _NAMED[called]
+    stem = Path(called).name.lower()
+    while stem.endswith(_ENDINGS):
+        stem = stem.rpartition(".")[0]
+    own = _FILES.fullmatch(stem)
+    return own["own"] if own else "none"
 
 
 def detokenized(documents: Documents, name: str) -> Documents:

@@ -12,6 +12,7 @@ from rich.table import Table
 from unmask.base.errors import UserError
 from unmask.base.files import write_whole
 from unmask.data import load_data
+from unmask.data.recorded import check_same_corpus
 from unmask.data.tokenizers import MASK_SHOWN, SEPARATOR_SHOWN
 from unmask.evaluate.judge import Judge
 from unmask.evaluate.quality import NGRAMS, Mean, TextQuality, text_quality
@@ -246,12 +247,7 @@ def _judged(
 def _validation_texts(run: Run, num: int, length: int) -> list[str]:
     """At most ``num`` stretches of validation text, with at least 2 tokens each."""
     data = load_data(run.config.corpus)
-    known = json.loads((run.folder / "corpus.json").read_text())
-    if known["sha256"] != data.facts["sha256"]:
-        raise UserError(
-            f"{run.folder}: the corpus {data.facts['source']} is no longer what it was trained on, "
-            "so there is no validation text to judge beside the samples"
-        )
+    check_same_corpus(run.folder, data.facts)
     x, valid = data.valid.batch(evenly_spaced(len(data.valid), num))
     ends = [length] * len(x) if valid is None else valid.sum(dim=1).clamp(max=length).tolist()
     separator = run.tokenizer.separator_id

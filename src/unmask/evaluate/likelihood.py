@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,10 +18,11 @@ from rich.progress import (
 )
 
 from unmask.base.errors import UserError
+from unmask.base.wording import counted
 from unmask.data import Blocks
 from unmask.data.detokenize import choose_detokenizer, detokenized
 from unmask.data.documents import Documents
-from unmask.data.load import own_validation, pack_text, whole_text
+from unmask.data.load import pack_own_validation, pack_text, whole_text
 from unmask.diffusion.bound import Bound
 from unmask.diffusion.estimators import find_estimator
 from unmask.evaluate.subject import Subject, subject_of
@@ -142,18 +144,31 @@ def evaluate_subject(
             f"--detokenize {options.detokenize} is for another corpus; a run's own validation "
             "split is read as in training"
         )
+    size_asked_for = options.block_size is not None
     options = check_options(subject, options)
     assert options.block_size is not None and options.packing is not None
-    documents, rule = _documents(subject, source, options, console)
-    text = detokenized(documents, rule)
-    packing = options.packing
-    if source is None and packing == "cover":
-        packing = "wrap"  # as in training, where the remainder is dropped
-    blocks = pack_text(text, subject.tokenizer, options.block_size, packing, console=console)
+    packing, size, documents, rule = options.packing, options.block_size, None, "none"
+    if source is None:
+        if subject.corpus is None:
+            raise UserError(
+                f"{subject.name} has no corpus of its own: give --corpus.source or --suite"
+            )
+        packing = "wrap" if packing == "cover" else packing  # as in training: the rest is dropped
+        blocks = pack_own_validation(
+            Path(subject.name), subject.corpus, subject.tokenizer, size, packing, console=console
+        )
+    else:
+        documents = whole_text(source, console)
+        rule = choose_detokenizer(options.detokenize, source)
+        text = detokenized(documents, rule)
+        blocks = pack_text(text, subject.tokenizer, size, packing, console=console)
+        if size_asked_for and size > blocks.n_tokens:
+            raise UserError(
+                f"corpus.block-size {size} is longer than {text.name} "
+                f"({counted(blocks.n_tokens, 'token')}); at most {blocks.n_tokens}"
+            )
     if subject.corpus is not None:  # a run reads any text in the order it was trained on
-        blocks = replace(blocks, transform=subject.corpus[0].transform)
-    if not len(blocks):
-        raise UserError(f"{text.name} is shorter than one block of {options.block_size} tokens")
+        blocks = replace(blocks, transform=subject.corpus.transform)
     draws = _draws(subject, options)
     affordable = (
         len(blocks) if options.budget is None else options.budget // draws // options.block_size
@@ -184,7 +199,7 @@ def evaluate_subject(
         block_size=options.block_size,
         bound=bound,
         bits_per_byte=bound.bits_per_byte(blocks.n_tokens, blocks.n_bytes),
-        word_ppl=None if source is None else _word_ppl(bound, blocks, documents),
+        word_ppl=None if documents is None else _word_ppl(bound, blocks, documents),
     )
 
 
@@ -218,19 +233,6 @@ def check_options(subject: Subject, options: LikelihoodOptions) -> LikelihoodOpt
 def _draws(subject: Subject, options: LikelihoodOptions) -> int:
     """Forward passes over each block; the likelihood of a causal model takes one."""
     return 1 if subject.denoiser.causal else options.draws
-
-
-def _documents(
-    subject: Subject, source: str | None, options: LikelihoodOptions, console: Console | None
-) -> tuple[Documents, str]:
-    """The documents as published, and the name of their detokeniser."""
-    if source is not None:
-        return whole_text(source, quiet=console is None), choose_detokenizer(
-            options.detokenize, source
-        )
-    if subject.corpus is None:
-        raise UserError(f"{subject.name} has no corpus of its own: give --corpus.source or --suite")
-    return own_validation(*subject.corpus), "none"
 
 
 def _word_ppl(bound: Bound, blocks: Blocks, documents: Documents) -> float | None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from unmask.base.errors import UserError
-from unmask.data.files import list_files
+from unmask.data.files import find_files
 from unmask.evaluate.likelihood import Evaluation, LikelihoodOptions, evaluate_subject
 from unmask.evaluate.subject import Subject
 
@@ -53,7 +53,7 @@ def suite_sources(suite: str) -> list[str]:
         return list(ZEROSHOT)
     if not Path(suite).is_dir():
         raise UserError(f"--suite {suite!r} is no folder; valid: zeroshot, or a folder of texts")
-    return [str(path) for path in list_files(Path(suite))]
+    return [str(path) for path in find_files(suite).files]
 
 
 def evaluate_corpora(

@@ -74,7 +74,7 @@ def draw_batch(
     """
     slots = torch.arange(batch_size)
     places, n = recipe.places(slots, batch_size)
-    x, valid = blocks.batch(sample_blocks(seed, step, places, n, len(blocks)))
+    x, valid = blocks.batch(sample_blocks(seed, step, places, n, blocks.parts))
     u = uniform(seed, Stream.MASK, step, send(places, device), x.shape[1])
     t = recipe.times(seed=seed, step=step, slots=slots, batch_size=batch_size)
     n_tokens = x.numel() if valid is None else int(valid.sum())

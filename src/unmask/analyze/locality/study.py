@@ -27,6 +27,7 @@ from unmask.base.files import write_whole
 from unmask.compare.summary import environment
 from unmask.data import CorpusConfig, Data, load_data
 from unmask.data.information import FARTHEST, Locality, mutual_information, read_text
+from unmask.data.recorded import check_same_corpus
 from unmask.recipe import parse_recipe
 from unmask.recipe.auto import evidence, nearest, recommended_bell
 from unmask.run import Run
@@ -80,8 +81,7 @@ def locality_of_run(run: Run, *, blocks: int, targets: int, seed: int, console: 
             "other recipe"
         )
     data = load_data(run.config.corpus, console=console)
-    if data.tokenizer.fingerprint != run.tokenizer.fingerprint:
-        raise UserError(f"the corpus of {run.folder} is no longer what the run was trained on")
+    check_same_corpus(run.folder, data.facts)
     record, locality = _corpus_part(data, run.config.corpus, recipe.masking, seed, console)
     chosen = evenly_spaced(len(data.valid), blocks)
     mask_id = run.tokenizer.mask_id

@@ -1,0 +1,65 @@
+"""A mixture of corpora: its training blocks side by side, its validation blocks in proportion."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unmask.data.blocks import Blocks, Rows
+from unmask.data.order import Part, shares
+
+
+def side_by_side(corpora: Sequence[Blocks], weights: Sequence[int]) -> Blocks:
+    """The training blocks of all corpora, to be drawn by their weights; a single one as it is."""
+    if len(corpora) == 1:
+        return corpora[0]
+    parts = tuple(Part(len(blocks), w) for blocks, w in zip(corpora, weights, strict=True))
+    return Blocks(
+        Rows(_arrays(corpora)),
+        _lengths(corpora),
+        sum(blocks.n_tokens for blocks in corpora),
+        sum(blocks.n_bytes for blocks in corpora),
+        mixed=parts,
+    )
+
+
+def in_proportion(corpora: Sequence[Blocks], weights: Sequence[int]) -> Blocks:
+    """Validation blocks of all corpora in the proportion of their weights; a single one as it is.
+
+    As many as the shortest corpus allows, each corpus's evenly spaced over its split, and mixed
+    evenly (`unmask.data.order.shares`), so that evenly spaced ones are in proportion too. Every
+    corpus gives one at least. Bytes are counted by each corpus's own bytes per token.
+    """
+    if len(corpora) == 1:
+        return corpora[0]
+    sizes = np.array([len(blocks) for blocks in corpora])
+    total = max(
+        1, int(min(len(b) * sum(weights) // w for b, w in zip(corpora, weights, strict=True)))
+    )
+    which, number = (x.numpy() for x in shares(torch.arange(total), weights))
+    missing = np.setdiff1d(np.arange(len(corpora)), which)
+    which = np.concatenate([which, missing])
+    number = np.concatenate([number, np.zeros_like(missing)])
+    taken = np.minimum(np.bincount(which, minlength=len(corpora)), sizes)
+    fits = number < taken[which]  # rounding may give a corpus one more than it has
+    which, number = which[fits], number[fits]
+    order = (np.cumsum(sizes) - sizes)[which] + number * sizes[which] // taken[which]
+    lengths = _lengths(corpora)
+    if lengths is not None:
+        lengths = lengths[order]
+    held = np.full(len(order), corpora[0].block_size) if lengths is None else lengths
+    tokens = np.bincount(which, weights=held, minlength=len(corpora))
+    n_bytes = sum(t * b.n_bytes / b.n_tokens for t, b in zip(tokens, corpora, strict=True))
+    return Blocks(Rows(_arrays(corpora), order), lengths, int(tokens.sum()), round(n_bytes))
+
+
+def _arrays(corpora: Sequence[Blocks]) -> tuple[NDArray[np.generic], ...]:
+    return tuple(blocks.tokens for blocks in corpora if not isinstance(blocks.tokens, Rows))
+
+
+def _lengths(corpora: Sequence[Blocks]) -> NDArray[np.int32] | None:
+    if all(blocks.lengths is None for blocks in corpora):
+        return None
+    every = [blocks.lengths_of(torch.arange(len(blocks))).numpy() for blocks in corpora]
+    return np.concatenate(every).astype(np.int32)
