@@ -5,14 +5,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from unmask.base.errors import UserError
-from unmask.base.paths import looks_like_path, missing_path
+from unmask.base.paths import exists, looks_like_path, missing_path
 
 _PATIENCE = 4.0  # seconds for one connection
 _LONGEST = 300  # characters of a library's reason
@@ -33,7 +32,7 @@ def loading(name: str, what: str, valid: str) -> Iterator[None]:
     Raises:
         UserError: ``name`` can only be a path and is not there, or it cannot be loaded.
     """
-    there = _exists(name)
+    there = exists(name)
     if not there and looks_like_path(name):
         raise missing_path(what, name, valid)
     offline = False if there else _set_offline()
@@ -108,10 +107,3 @@ def _caches_alone(wanted: bool) -> Iterator[None]:
     finally:
         for holder, value in before:
             holder.HF_HUB_OFFLINE = value
-
-
-def _exists(name: str) -> bool:
-    try:
-        return bool(name) and Path(name).exists()
-    except (OSError, ValueError):  # longer than any path may be; a NUL in it
-        return False

@@ -25,7 +25,7 @@ def looks_like_path(name: str) -> bool:
         or name.count("/") > 1
         or _DRIVE.match(name)
         or _FILE.search(name)
-        or (beside != Path() and _is_folder(beside))
+        or (beside != Path() and exists(str(beside)))
     )
 
 
@@ -45,7 +45,7 @@ def missing_path(where: str, name: str, valid: str) -> UserError:
 def near_paths(name: str) -> list[str]:
     """At most three paths that are there and are spelt like ``name``, the likeliest first."""
     path = Path(name)
-    while path.parent != path and not _is_folder(path.parent):
+    while path.parent != path and not exists(str(path.parent)):
         path = path.parent
     try:
         there = {entry.name.casefold(): entry for entry in path.parent.iterdir()}
@@ -55,8 +55,9 @@ def near_paths(name: str) -> list[str]:
     return [str(there[entry]) for entry in close]
 
 
-def _is_folder(path: Path) -> bool:
+def exists(name: str) -> bool:
+    """Whether a file or folder is called so; a name that no file can have is called by none."""
     try:
-        return path.is_dir()
+        return bool(name) and Path(name).exists()  # Path("") is the folder one is in
     except (OSError, ValueError):  # longer than any path may be; a NUL in it
         return False

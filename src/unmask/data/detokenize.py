@@ -22,8 +22,6 @@ from pathlib import Path
 
 from unmask.base.errors import unknown
 from unmask.data.documents import Documents, digest
-from unmask.data.files import FORMATS
-from unmask.data.streams import COMPRESSIONS
 
 _Rules = tuple[tuple[str, str], ...]
 
@@ -80,11 +78,8 @@ DETOKENIZERS: dict[str, Callable[[str], str]] = {
 }
 """Text of one document as published -> running text, by name."""
 
-_FILES = re.compile(
-    r"(?P<own>wikitext|ptb|lm1b|lambada)([-_.]?(2|103|openai|raw|v1|train|valid|validation|dev|test))*"
-)
-"""A known corpus's name, and what tells its parts apart."""
-_ENDINGS = (*FORMATS, *COMPRESSIONS)
+_FILES = re.compile(r"(wikitext|ptb|lm1b|lambada)(2|103)?([-_. ].*)?", re.IGNORECASE | re.DOTALL)
+"""A file named after a known corpus, as a word of its own: no ``ptbooks.txt``."""
 _NAMED = {"pubmed": "papers", "arxiv": "papers"}
 
 
@@ -107,11 +102,8 @@ def choose_detokenizer(name: str, source: str) -> str:
     called = source.partition(":")[0]
     if called in _NAMED:
         return _NAMED[called]
-    stem = Path(called).name.lower()
-    while stem.endswith(_ENDINGS):
-        stem = stem.rpartition(".")[0]
-    own = _FILES.fullmatch(stem)
-    return own["own"] if own else "none"
+    own = _FILES.fullmatch(Path(called).name)
+    return own[1].lower() if own else "none"
 
 
 def detokenized(documents: Documents, name: str) -> Documents:

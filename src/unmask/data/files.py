@@ -14,7 +14,7 @@ from typing import Any
 
 from unmask.base.errors import UserError, unknown
 from unmask.base.files import sha256_of
-from unmask.base.paths import missing_path
+from unmask.base.paths import exists, missing_path
 from unmask.base.spec import build
 from unmask.base.wording import counted, listed
 from unmask.data.documents import Documents, Source, digest, missing_field, text_at
@@ -94,16 +94,16 @@ def find_files(spec: str) -> Found:
     Raises:
         UserError: there is none, a folder cannot be read, or a link with a known ending is broken.
     """
-    path = Path(spec)
-    if path.is_file():
+    path, there = Path(spec), exists(spec)
+    if there and path.is_file():
         if not format_of(path):
             raise UserError(f"{path} is not a file of a known format: {file_formats()}")
         return Found(path.parent, [path])
     pattern: tuple[str, ...] = ()
-    if not path.exists() and glob.has_magic(spec):
+    if not there and glob.has_magic(spec):
         fixed = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
         path, pattern = Path(*path.parts[:fixed]), path.parts[fixed:]
-    if not path.exists():
+    if not exists(str(path)):
         raise missing_path("corpus", str(path), "a file or folder of texts")
     if not path.is_dir():
         raise UserError(f"{path} is neither a file nor a folder")

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from unmask.data.blocks import Blocks, Rows
-from unmask.data.order import Part, shares
+from unmask.data.order import Part
 
 
 def side_by_side(corpora: Sequence[Blocks], weights: Sequence[int]) -> Blocks:
@@ -27,29 +27,23 @@ def side_by_side(corpora: Sequence[Blocks], weights: Sequence[int]) -> Blocks:
 def in_proportion(corpora: Sequence[Blocks], weights: Sequence[int]) -> Blocks:
     """Validation blocks of all corpora in the proportion of their weights; a single one as it is.
 
-    As many as the shortest corpus allows, each corpus's evenly spaced over its split, and mixed
-    evenly (`unmask.data.order.shares`), so that evenly spaced ones are in proportion too. Every
-    corpus gives one at least. Bytes are counted by each corpus's own bytes per token.
+    As many as the shortest corpus allows, one of each at least, evenly spaced over each corpus's
+    split. One corpus's stand after another's, so that evenly spaced ones of all are in proportion
+    too. Bytes are counted by each corpus's own bytes per token.
     """
     if len(corpora) == 1:
         return corpora[0]
-    sizes = np.array([len(blocks) for blocks in corpora])
-    total = max(
-        1, int(min(len(b) * sum(weights) // w for b, w in zip(corpora, weights, strict=True)))
+    sizes, shares = np.array([len(blocks) for blocks in corpora]), np.array(weights)
+    total = (sizes * shares.sum() // shares).min()
+    taken = np.maximum(1, total * shares // shares.sum())
+    firsts = np.cumsum(sizes) - sizes
+    order = np.concatenate(
+        [f + np.arange(n) * size // n for f, n, size in zip(firsts, taken, sizes, strict=True)]
     )
-    which, number = (x.numpy() for x in shares(torch.arange(total), weights))
-    missing = np.setdiff1d(np.arange(len(corpora)), which)
-    which = np.concatenate([which, missing])
-    number = np.concatenate([number, np.zeros_like(missing)])
-    taken = np.minimum(np.bincount(which, minlength=len(corpora)), sizes)
-    fits = number < taken[which]  # rounding may give a corpus one more than it has
-    which, number = which[fits], number[fits]
-    order = (np.cumsum(sizes) - sizes)[which] + number * sizes[which] // taken[which]
     lengths = _lengths(corpora)
-    if lengths is not None:
-        lengths = lengths[order]
+    lengths = None if lengths is None else lengths[order]
     held = np.full(len(order), corpora[0].block_size) if lengths is None else lengths
-    tokens = np.bincount(which, weights=held, minlength=len(corpora))
+    tokens = np.add.reduceat(held, np.cumsum(taken) - taken)
     n_bytes = sum(t * b.n_bytes / b.n_tokens for t, b in zip(tokens, corpora, strict=True))
     return Blocks(Rows(_arrays(corpora), order), lengths, int(tokens.sum()), round(n_bytes))
 

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from unmask.base.errors import UserError, unknown
-from unmask.base.paths import looks_like_path, missing_path
+from unmask.base.paths import exists, looks_like_path, missing_path
 from unmask.base.spec import build, parse_options
 from unmask.base.wording import counted, listed
 from unmask.data.documents import Documents, Source, digest
@@ -63,7 +63,7 @@ def open_corpus(text: str, quiet: bool = True, field: str = "corpus.source") -> 
     Raises:
         UserError: a source cannot be opened, or not every one has a weight.
     """
-    specs = [text] if _BETWEEN not in text or Path(text).exists() else text.split(_BETWEEN)
+    specs = [text] if _BETWEEN not in text or exists(text) else text.split(_BETWEEN)
     split = [_take_weight(spec.strip()) for spec in specs]
     weights = [weight for _, weight in split if weight is not None]
     if weights and (len(split) == 1 or len(weights) < len(split)):
@@ -117,10 +117,8 @@ def open_source(spec: str, quiet: bool = True, field: str = "corpus.source") -> 
     name, _, rest = spec.partition(":")
     if name in SOURCES:
         return SOURCES[name](rest, spec, quiet)
-    if "\0" in spec:
-        raise UserError(f"{field}: {spec!r} holds a NUL, which no name does")
     path, rest = _split_path(spec)
-    if path and (Path(path).exists() or glob.has_magic(path)):  # Path("") is where one is
+    if exists(path) or glob.has_magic(path):
         return open_files(path, parse_options(rest, spec), spec)
     files = f"files ({file_formats()}), a folder of them or a pattern"
     if looks_like_path(path) or "/" in path or Path(path).suffix:
@@ -132,7 +130,7 @@ def _split_path(spec: str) -> tuple[str, str]:
     """Cut where the options begin: a path may hold colons, and one that exists is taken whole."""
     cuts = [len(spec), *(place for place, letter in enumerate(spec) if letter == ":")]
     for cut in cuts:
-        if spec[:cut] and Path(spec[:cut]).exists():
+        if exists(spec[:cut]):
             return spec[:cut], spec[cut + 1 :]
     found = _OPTIONS.fullmatch(spec)
     return (found[1], found[2] or "") if found else (spec, "")

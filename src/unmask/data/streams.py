@@ -109,7 +109,7 @@ def readable(path: Path, *more: type[Exception]) -> Iterator[None]:
         yield
     except kinds as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UserError(f"{path} cannot be read: {reason}") from error
+        raise UserError(f"{path} cannot be read: {' '.join(reason.split())}") from error
 
 
 def text_lines(path: Path) -> Iterator[str]:
