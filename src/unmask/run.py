@@ -19,7 +19,7 @@ from unmask.base.files import locked, write_whole
 from unmask.config import Config, differences, load_config, save_config, with_options
 from unmask.data import Data, Tokenizer, load_data, saved_tokenizer
 from unmask.data.information import mutual_information, read_text
-from unmask.data.recorded import RECORD, check_same_corpus
+from unmask.data.recorded import RECORD
 from unmask.model import Transformer, parameter_count
 from unmask.recipe import is_auto, parse_recipe, with_bell
 from unmask.recipe.auto import recommended_bell
@@ -46,9 +46,8 @@ def train_run(config: Config, folder: Path, *, resume: bool, console: Console) -
     check_sinks(config.train.log_to)
     _check_batch(config)
     find_checkpoint(folder / "checkpoints")  # a damaged one is told before the corpus is read
-    data = load_data(config.corpus, console=console)
-    if (folder / RECORD).is_file():
-        check_same_corpus(folder, data.facts)
+    known = folder if (folder / RECORD).is_file() else None
+    data = load_data(config.corpus, console=console, run=known)
     if is_auto(config.recipe):
         config = settle_recipe(config, data, console)
         _check_folder(config, folder, resume)

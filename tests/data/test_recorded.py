@@ -66,3 +66,4 @@ def test_a_run_whose_text_has_changed(command, corpus, small, unmask, tmp_path):
     status, text = unmask(*command.split(), *arguments)
     assert status == 2, text
     assert "is no longer what the run" in " ".join(text.split())
+    assert "packing" not in text  # it is told before

@@ -241,7 +241,7 @@ def read_facts(folder: Path) -> Facts | None:
         facts = Facts(**json.loads((folder / _FACTS).read_text()))
         sizes = (folder / _TOKENS).stat().st_size, (folder / _LENGTHS).stat().st_size
         width = np.dtype(facts.dtype).itemsize * facts.block_size
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     return facts if sizes == (facts.blocks * width, facts.blocks * 4) else None
 

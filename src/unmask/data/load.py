@@ -57,7 +57,11 @@ _MUCH = 0.9
 
 
 def load_data(
-    config: CorpusConfig, cache: Path | None = None, console: Console | None = None
+    config: CorpusConfig,
+    cache: Path | None = None,
+    console: Console | None = None,
+    *,
+    run: Path | None = None,
 ) -> Data:
     """Read, split, tokenize and pack a corpus; what was done before comes from the cache.
 
@@ -65,13 +69,17 @@ def load_data(
         config: the ``corpus`` section.
         cache: the cache folder, if not the user's.
         console: where to show progress; None: nowhere.
+        run: the folder of a run that was trained on this corpus; None: of none.
 
     Raises:
-        UserError: anything wrong with the corpus, the tokenizer or the block size.
+        UserError: anything wrong with the corpus, the tokenizer or the block size; or the corpus is
+            no longer that of the run, which is told before it is packed.
     """
     cache = cache_folder(cache)
     display = Display(console)
     train, valid = _splits(config, console)
+    if run is not None:
+        _check_same(run, config, train, valid)
     text = joined([part.documents for part in train])  # which a bpe:N is trained on
     with display.stage("training the tokenizer") as watch:
         tokenizer = load_tokenizer(config.tokenizer, watch(text), text.identity, cache)
@@ -125,7 +133,7 @@ def pack_own_validation(
         UserError: the corpus cannot be read, or is no longer what it was.
     """
     train, valid = _splits(config, None)
-    check_same_corpus(run, {"source": config.source, "sha256": _identity(train, valid)})
+    _check_same(run, config, train, valid)
     packed = []
     with Display(console).stage("packing the validation text") as watch:
         for part in valid:
@@ -209,6 +217,10 @@ def _held_out(sources: Sequence[Source], fraction: float) -> tuple[Documents, Do
     if rest:
         pairs.append(hold_out(joined(rest), fraction))
     return joined([train for train, _ in pairs]), joined([valid for _, valid in pairs])
+
+
+def _check_same(run: Path, config: CorpusConfig, train: _Split, valid: _Split) -> None:
+    check_same_corpus(run, {"source": config.source, "sha256": _identity(train, valid)})
 
 
 def _identity(train: _Split, valid: _Split) -> str:

@@ -12,7 +12,6 @@ from rich.table import Table
 from unmask.base.errors import UserError
 from unmask.base.files import write_whole
 from unmask.data import load_data
-from unmask.data.recorded import check_same_corpus
 from unmask.data.tokenizers import MASK_SHOWN, SEPARATOR_SHOWN
 from unmask.evaluate.judge import Judge
 from unmask.evaluate.quality import NGRAMS, Mean, TextQuality, text_quality
@@ -246,8 +245,7 @@ def _judged(
 
 def _validation_texts(run: Run, num: int, length: int) -> list[str]:
     """At most ``num`` stretches of validation text, with at least 2 tokens each."""
-    data = load_data(run.config.corpus)
-    check_same_corpus(run.folder, data.facts)
+    data = load_data(run.config.corpus, run=run.folder)
     x, valid = data.valid.batch(evenly_spaced(len(data.valid), num))
     ends = [length] * len(x) if valid is None else valid.sum(dim=1).clamp(max=length).tolist()
     separator = run.tokenizer.separator_id

@@ -10,7 +10,6 @@ from unmask.base.errors import UserError, unknown
 from unmask.compare.records import Arm, Comparison, load_comparison
 from unmask.config import load_config
 from unmask.data import Data, load_data
-from unmask.data.recorded import check_same_corpus
 from unmask.train.checkpoint import checkpoint_steps
 
 
@@ -93,6 +92,4 @@ def open_data(run: Path, console: Console) -> Data:
     Raises:
         UserError: it cannot be read, or is no longer the same.
     """
-    data = load_data(load_config(run / "config.yaml").corpus, console=console)
-    check_same_corpus(run, data.facts)
-    return data
+    return load_data(load_config(run / "config.yaml").corpus, console=console, run=run)

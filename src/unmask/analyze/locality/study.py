@@ -27,7 +27,6 @@ from unmask.base.files import write_whole
 from unmask.compare.summary import environment
 from unmask.data import CorpusConfig, Data, load_data
 from unmask.data.information import FARTHEST, Locality, mutual_information, read_text
-from unmask.data.recorded import check_same_corpus
 from unmask.recipe import parse_recipe
 from unmask.recipe.auto import evidence, nearest, recommended_bell
 from unmask.run import Run
@@ -80,8 +79,7 @@ def locality_of_run(run: Run, *, blocks: int, targets: int, seed: int, console: 
             f"{run.folder} is an autoregressive twin, which masks nothing; valid: a run of any "
             "other recipe"
         )
-    data = load_data(run.config.corpus, console=console)
-    check_same_corpus(run.folder, data.facts)
+    data = load_data(run.config.corpus, console=console, run=run.folder)
     record, locality = _corpus_part(data, run.config.corpus, recipe.masking, seed, console)
     chosen = evenly_spaced(len(data.valid), blocks)
     mask_id = run.tokenizer.mask_id
