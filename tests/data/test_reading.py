@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from unmask.base.errors import UserError
 from unmask.data.files import FORMATS
-from unmask.data.sources import SOURCES, open_corpus
+from unmask.data.sources import named_sources, open_corpus
 from unmask.data.streams import COMPRESSIONS
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -120,5 +120,5 @@ def test_all_or_an_error(texts, suffix, compression, streams, capitals, encoding
 )
 def test_any_name_is_a_corpus_or_an_error(name, end):
     spec = f"x{name}{end}"
-    assert spec.partition(":")[0] not in SOURCES
+    assert spec.partition(":")[0] not in named_sources()
     assert isinstance(read_all(spec), UserError)

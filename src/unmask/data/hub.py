@@ -96,7 +96,8 @@ def open_hub(options: HubOptions, spec: str, quiet: bool) -> Source:
 def _split(options: HubOptions, split: str, spec: str, quiet: bool) -> Documents:
     import datasets  # noqa: PLC0415
 
-    what = f"the dataset (config {options.config}, split {split})"
+    config = f" and config {options.config}" if options.config else ""
+    what = f"split {split}{config} of the dataset"
     with loading(options.name, what, "a dataset of the hub, or files, as a path"), _bars(quiet):
         rows = datasets.load_dataset(
             options.name,

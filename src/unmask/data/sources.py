@@ -1,7 +1,7 @@
 """Where text comes from: named corpora, the Hugging Face hub, or files; one or several.
 
 A source is written ``NAME[:key=value,...]`` or as a path or pattern. A new named corpus is one
-entry in `SOURCES`, or one row in `unmask.data.hub.PRESETS` if it is on the hub.
+entry in `named_sources`, or one row in `unmask.data.hub.PRESETS` if it is on the hub.
 
 Several are joined by `` + ``. As they are, they are one corpus; where each has a ``weight=``, they
 are a mixture: ``a.jsonl:field=body,weight=3 + python-stdlib:weight=1``.
@@ -115,15 +115,16 @@ def open_source(spec: str, quiet: bool = True, field: str = "corpus.source") -> 
         UserError: there is no such source, or its options are wrong.
     """
     name, _, rest = spec.partition(":")
-    if name in SOURCES:
-        return SOURCES[name](rest, spec, quiet)
+    names = named_sources()
+    if name in names:
+        return names[name](rest, spec, quiet)
     path, rest = _split_path(spec)
     if exists(path) or glob.has_magic(path):
         return open_files(path, parse_options(rest, spec), spec)
     files = f"files ({file_formats()}), a folder of them or a pattern"
     if looks_like_path(path) or "/" in path or Path(path).suffix:
         raise missing_path(field, path, f"{files}; hf:NAME is a dataset of the Hugging Face hub")
-    raise unknown(f"source of {field}", name, [*SOURCES, f"or a path to {files}"])
+    raise UserError(f"{field}: {unknown('source', name, names)} (hf as hf:NAME), or {files}")
 
 
 def _split_path(spec: str) -> tuple[str, str]:
@@ -197,8 +198,10 @@ def _no_name(rest: str, spec: str) -> dict[str, str]:
     return options
 
 
-SOURCES: dict[str, Callable[[str, str, bool], Source]] = {
-    "python-stdlib": _standard_library,
-    **{name: partial(_preset, preset) for name, preset in PRESETS.items()},
-    "hf": _hub,
-}
+def named_sources() -> dict[str, Callable[[str, str, bool], Source]]:
+    """What opens the corpora that have a name: (options, the whole spec, quiet) -> the corpus."""
+    return {
+        "python-stdlib": _standard_library,
+        **{name: partial(_preset, preset) for name, preset in PRESETS.items()},
+        "hf": _hub,
+    }
