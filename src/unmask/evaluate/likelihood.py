@@ -147,24 +147,18 @@ def evaluate_subject(
     size_asked_for = options.block_size is not None
     options = check_options(subject, options)
     assert options.block_size is not None and options.packing is not None
-    packing, size, documents, rule = options.packing, options.block_size, None, "none"
     if source is None:
-        if subject.corpus is None:
-            raise UserError(
-                f"{subject.name} has no corpus of its own: give --corpus.source or --suite"
-            )
-        packing = "wrap" if packing == "cover" else packing  # as in training: the rest is dropped
-        blocks = pack_own_validation(
-            Path(subject.name), subject.corpus, subject.tokenizer, size, packing, console=console
-        )
+        blocks, documents, rule = _own_blocks(subject, options, console), None, "none"
     else:
         documents = whole_text(source, console)
         rule = choose_detokenizer(options.detokenize, source)
         text = detokenized(documents, rule)
-        blocks = pack_text(text, subject.tokenizer, size, packing, console=console)
-        if size_asked_for and size > blocks.n_tokens:
+        blocks = pack_text(
+            text, subject.tokenizer, options.block_size, options.packing, console=console
+        )
+        if size_asked_for and options.packing == "cover" and blocks.n_tokens < options.block_size:
             raise UserError(
-                f"corpus.block-size {size} is longer than {text.name} "
+                f"corpus.block-size {options.block_size} is longer than {text.name} "
                 f"({counted(blocks.n_tokens, 'token')}); at most {blocks.n_tokens}"
             )
     if subject.corpus is not None:  # a run reads any text in the order it was trained on
@@ -233,6 +227,21 @@ def check_options(subject: Subject, options: LikelihoodOptions) -> LikelihoodOpt
 def _draws(subject: Subject, options: LikelihoodOptions) -> int:
     """Forward passes over each block; the likelihood of a causal model takes one."""
     return 1 if subject.denoiser.causal else options.draws
+
+
+def _own_blocks(subject: Subject, options: LikelihoodOptions, console: Console | None) -> Blocks:
+    """The validation text of a run, packed as in training: what is left over is dropped."""
+    assert options.block_size is not None and options.packing is not None
+    if subject.corpus is None:
+        raise UserError(f"{subject.name} has no corpus of its own: give --corpus.source or --suite")
+    return pack_own_validation(
+        Path(subject.name),
+        subject.corpus,
+        subject.tokenizer,
+        options.block_size,
+        "wrap" if options.packing == "cover" else options.packing,
+        console=console,
+    )
 
 
 def _word_ppl(bound: Bound, blocks: Blocks, documents: Documents) -> float | None:
