@@ -11,12 +11,13 @@ that of the first, the field's usual one. +- is a standard error (bootstrap over
 
 import argparse
 import math
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from unmask.data.load import own_validation, pack_text
+from unmask.data.load import pack_own_validation
 from unmask.diffusion.estimators import ESTIMATORS
 from unmask.evaluate import open_subject
 from unmask.train.config import ValidationConfig
@@ -32,9 +33,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     args = parser.parse_args()
     subject = open_subject(args.run)
-    documents, tokenizer = own_validation(*subject.corpus), subject.tokenizer
+    tokenizer = subject.tokenizer
     packing = "wrap" if subject.packing == "cover" else subject.packing
-    blocks = pack_text(documents, tokenizer, subject.block_size, packing)
+    blocks = pack_own_validation(
+        Path(args.run), subject.corpus, tokenizer, subject.block_size, packing
+    )
     nats: dict[str, list[np.ndarray]] = {name: [] for name in ESTIMATORS}
     stated: dict[str, list[float]] = {name: [] for name in ESTIMATORS}
     for seed in track(range(args.seeds), transient=True, console=Console(stderr=True)):

@@ -12,18 +12,18 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from unmask.base.errors import UserError
-from unmask.base.files import check_writable, locked, parse_json, read_utf8, write_whole
+from unmask.base.files import check_writable, locked, write_whole
 from unmask.base.memory import check_memory
 from unmask.base.text import visible
 from unmask.config import Config, differences, load_config, save_config, with_options
 from unmask.data import Data, Tokenizer, load_data, saved_tokenizer
 from unmask.data.information import mutual_information, read_text
+from unmask.data.recorded import RECORD
 from unmask.model import Transformer, parameter_count
 from unmask.recipe import is_auto, parse_recipe, with_bell
 from unmask.recipe.auto import recommended_bell
@@ -56,8 +56,8 @@ def train_run(config: Config, folder: Path, *, resume: bool, console: Console) -
     _check_batch(config)
     _check_memory(config)
     checkpoint = _check_records(folder)  # before the corpus is read
-    data = load_data(config.corpus, console=console)
-    _check_corpus(data.facts, folder / "corpus.json")
+    known = folder if (folder / RECORD).is_file() else None
+    data = load_data(config.corpus, console=console, run=known)
     if is_auto(config.recipe):
         config = settle_recipe(config, data, console)
     recipe = parse_recipe(config.recipe)
@@ -72,7 +72,7 @@ def train_run(config: Config, folder: Path, *, resume: bool, console: Console) -
             raise UserError(f"run {folder}: another process is training there")
         _check_folder(config, folder, resume)  # by now another may have, and a recipe is settled
         save_config(config, folder / "config.yaml")
-        write_whole(folder / "corpus.json", json.dumps(data.facts, indent=2).encode())
+        write_whole(folder / RECORD, json.dumps(data.facts, indent=2).encode())
         data.tokenizer.save(folder / "tokenizer")
         _introduce(config, data, model, folder, console)
         return train(
@@ -223,19 +223,6 @@ def _check_batch(config: Config) -> None:
         )
     if not is_auto(config.recipe):  # which is no recipe yet, but never one of pairs by itself
         parse_recipe(config.recipe).check_batch_size(config.train.batch_size)
-
-
-def _check_corpus(facts: dict[str, Any], record: Path) -> None:
-    if not record.is_file():
-        return
-    known = parse_json(read_utf8(record), str(record))
-    if not isinstance(known, dict) or not isinstance(known.get("sha256"), str):
-        raise UserError(f"{record} is damaged: it holds no sha256 of the corpus")
-    if known["sha256"] != facts["sha256"]:
-        raise UserError(
-            f"cannot resume {record.parent}: the corpus {facts['source']} is no longer what it "
-            f"was trained on (SHA-256 {known['sha256'][:12]} then, {facts['sha256'][:12]} now)"
-        )
 
 
 def _check_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:

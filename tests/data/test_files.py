@@ -169,7 +169,7 @@ class TestOptions:
         path.write_text("a")
         message = problem(f"{path}:field=body")
         assert str(path) in message
-        assert "field= is for .jsonl and .parquet" in message
+        assert "field= is for .jsonl, .json, .csv, .parquet files" in message
 
     def test_document_that_would_change_nothing(self, tmp_path):
         path = tmp_path / "a.jsonl"
@@ -194,14 +194,14 @@ class TestBadInput:
         (folder / "picture.png").write_bytes(b"x")
         message = problem(folder)
         assert str(folder) in message
-        assert ".txt, .jsonl or .parquet" in message
+        assert ".txt, .jsonl, .json, .csv or .parquet" in message
 
     def test_unknown_kind_of_file(self, tmp_path):
-        path = tmp_path / "a.csv"
+        path = tmp_path / "a.docx"
         path.write_text("a,b")
         message = problem(path)
         assert str(path) in message
-        assert ".txt, .jsonl or .parquet" in message
+        assert ".txt, .jsonl, .json, .csv or .parquet" in message
 
     @pytest.mark.parametrize("suffix", COMPRESSIONS)
     def test_not_utf8(self, tmp_path, suffix):

@@ -11,7 +11,7 @@ from unmask.base.errors import UserError
 from unmask.base.spec import build
 from unmask.data import CorpusConfig, load_data
 from unmask.data.hub import PRESETS, HubOptions
-from unmask.data.sources import SOURCES, open_source
+from unmask.data.sources import named_sources, open_source
 
 TRAIN = [f"training document {number} é" for number in range(30)]
 VALID = [f"validation document {number}" for number in range(5)]
@@ -69,6 +69,14 @@ class TestLocalFolder:
     def test_field(self, rows):
         assert list(open_source(f"hf:{rows}:field=body").train) == TRAIN
 
+    def test_nested_field(self, tmp_path):
+        rows = [json.dumps({"meta": {"body": text}}) for text in TRAIN]
+        (tmp_path / "nested").mkdir()
+        (tmp_path / "nested" / "train.jsonl").write_text("\n".join(rows))
+        assert list(open_source(f"hf:{tmp_path / 'nested'}:field=meta.body").train) == TRAIN
+        message = problem(f"hf:{tmp_path / 'nested'}:field=meta.text")
+        assert "row 1" in message and "its fields: meta.body" in message
+
     def test_identity_follows_the_contents(self, dataset):
         first = open_source(f"hf:{dataset}").train.identity
         assert open_source(f"hf:{dataset}").train.identity == first
@@ -94,25 +102,23 @@ class TestPresets:
     def test_options_are_valid(self, name):
         options = build(HubOptions, PRESETS[name], name)
         assert "/" in options.name
-        assert name in SOURCES
+        assert name in named_sources()
         assert options.split != options.valid
 
-    def test_options_override_the_table(self, rows, monkeypatch):
-        table = {"name": str(rows), "split": "nowhere", "field": "text"}
-        preset = SOURCES["text8"].func  # type: ignore[attr-defined]
-        opened = preset(table, "split=train,field=body", "text8:split=train,field=body", True)
-        assert list(opened.train) == TRAIN
-
-    def test_table_is_used(self, dataset, monkeypatch):
-        from functools import partial
-
-        preset = SOURCES["text8"].func  # type: ignore[attr-defined]
+    def test_a_new_one_is_one_row(self, dataset, monkeypatch):
         table = {"name": str(dataset), "valid": "validation"}
-        monkeypatch.setitem(SOURCES, "mine", partial(preset, table))
+        monkeypatch.setitem(PRESETS, "mine", table)
         source = open_source("mine")
         assert source.valid is not None
         assert (list(source.train), list(source.valid)) == (TRAIN, VALID)
         assert list(open_source("mine:split=validation").train) == VALID
+        with pytest.raises(UserError, match=r"valid: .*mine"):
+            open_source("mines")
+
+    def test_options_override_the_table(self, rows, monkeypatch):
+        table = {"name": str(rows), "split": "nowhere", "field": "text"}
+        monkeypatch.setitem(PRESETS, "mine", table)
+        assert list(open_source("mine:split=train,field=body").train) == TRAIN
 
 
 class TestBadInput:
@@ -120,8 +126,12 @@ class TestBadInput:
     def test_unreachable(self, spec):
         message = problem(spec)
         assert PRESETS.get(spec, {}).get("name", "nobody/no-such-dataset") in message
-        assert "cannot be loaded" in message
+        assert "of the dataset" in message and "cannot load" in message
         assert "as a path" in message
+
+    def test_a_mistyped_folder_is_not_looked_for(self, dataset):
+        message = problem(f"hf:{str(dataset)[:-1]}")
+        assert "no file or folder" in message and str(dataset) in message
 
     def test_unknown_split(self, dataset):
         message = problem(f"hf:{dataset}:split=dev")
@@ -157,7 +167,7 @@ class TestBadInput:
         file.write_bytes(file.read_bytes()[:-9])
         message = problem(f"hf:{tmp_path / 'd'}")
         assert str(tmp_path / "d") in message
-        assert "cannot be loaded" in message
+        assert "of the dataset" in message and "cannot load" in message
 
     def test_unknown_option(self, dataset):
         message = problem(f"hf:{dataset}:feild=body")

@@ -180,6 +180,139 @@ class TestBadInput:
         assert str(tmp_path / "file" / "cache") in str(caught.value)
 
 
+class TestWarnings:
+    """What is odd but can be done is said before the work."""
+
+    @staticmethod
+    def said(**options) -> str:
+        shown = io.StringIO()
+        load_data(CorpusConfig(**options), console=Console(file=shown, width=40))
+        return shown.getvalue()
+
+    def test_what_was_found_and_what_is_done_is_a_line_each(self, corpus):
+        (corpus / "notes[b].md").write_text("no text")
+        lines = self.said(source=str(corpus), block_size=32).splitlines()
+        assert lines[0] == f"corpus.source {corpus}: 60 files, 1 skipped (notes[b].md)"
+        assert lines[1] == "packing the training text ..."
+        assert lines[2].startswith("packing the training text: ") and "documents in" in lines[2]
+        assert lines[4].startswith("packing the validation text: ")
+        again = self.said(source=str(corpus), block_size=32).splitlines()
+        assert again == lines[:1]  # all else comes from the cache
+
+    def test_validation_text_that_is_the_training_text(self, corpus, tmp_path):
+        (tmp_path / "copy").symlink_to(corpus)
+        for valid in (corpus, tmp_path / "copy"):
+            said = self.said(source=str(corpus), valid_source=str(valid), block_size=32)
+            assert f"warning: corpus.valid-source {valid} is text that is trained on" in said
+        other = corpus / "000.txt"
+        assert "warning" not in self.said(
+            source=str(corpus), valid_source=str(other), block_size=32
+        )
+
+    def test_blocks_that_are_padding(self, corpus):
+        said = self.said(source=str(corpus), packing="pad", block_size=5000)
+        assert "of the training blocks is padding; the longest document takes" in said
+        assert "warning" not in self.said(source=str(corpus), packing="pad", block_size=256)
+
+    def test_one_of_a_thing_is_singular(self, tmp_path):
+        (tmp_path / "a.txt").write_text("x")
+        (tmp_path / "b.txt").write_text("one line")
+        message = problem(source=str(tmp_path / "b.txt"), valid_source=str(tmp_path / "a.txt"))
+        assert "(2 tokens)" in message
+        assert ": 1 file\n" in self.said(
+            source=str(tmp_path / "b.txt"), valid_source=str(tmp_path / "a.txt"), block_size=2
+        )
+
+    def test_an_absurd_block_size_is_refused(self):
+        with pytest.raises(UserError, match=r"block_size: .*1048576"):
+            CorpusConfig(block_size=10**7)
+
+
+class TestTheEnvironment:
+    """A cache that cannot be had is a sentence, and nothing half-made is left in one."""
+
+    @pytest.fixture
+    def no_home(self, monkeypatch):
+        def fail():
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.setattr(Path, "home", fail)
+
+    def test_no_home_is_needed_where_the_cache_is_named(self, no_home, tmp_path, monkeypatch):
+        assert cache_folder() == tmp_path / "cache"
+        assert cache_folder(tmp_path / "other") == tmp_path / "other"
+        monkeypatch.delenv("UNMASK_CACHE")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+        assert cache_folder() == tmp_path / "xdg" / "unmask"
+
+    def test_no_home_and_no_cache(self, no_home, monkeypatch):
+        monkeypatch.delenv("UNMASK_CACHE")
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        with pytest.raises(UserError, match=r"no home folder .* set UNMASK_CACHE"):
+            cache_folder()
+
+    @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError("odd")])
+    def test_a_full_disk(self, corpus, tmp_path, monkeypatch, error):
+        from unmask.data import load
+
+        def full(folder, *_):
+            (folder / "tokens.bin").write_bytes(b"half")
+            raise error
+
+        monkeypatch.setattr(load, "write_blocks", full)
+        message = problem(source=str(corpus))
+        assert f"the cache folder {tmp_path / 'cache'} cannot be written" in message
+        assert (error.strerror or "odd") in message and "UNMASK_CACHE" in message
+        assert not list((tmp_path / "cache").rglob(".making*"))
+
+    def test_a_folder_that_became_read_only(self, corpus, tmp_path, monkeypatch):
+        def refuse(self, *_, **__):
+            raise PermissionError(30, "Read-only file system", str(self))
+
+        cache_folder()
+        monkeypatch.setattr(Path, "mkdir", refuse)
+        assert "cannot be written (Read-only file system)" in problem(source=str(corpus))
+
+    def test_an_interrupt_leaves_nothing(self, corpus, tmp_path, monkeypatch):
+        from unmask.data import load
+
+        write = load.write_blocks
+
+        def interrupted(folder, *arguments):
+            write(folder, *arguments)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(load, "write_blocks", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            load_data(CorpusConfig(source=str(corpus), block_size=32))
+        assert list((tmp_path / "cache" / "blocks").iterdir()) == []
+
+    def test_what_a_killed_process_left_is_removed(self, tmp_path):
+        code = (
+            "import os, sys\n"
+            "from pathlib import Path\n"
+            "from unmask.data.cache import kept\n"
+            "def make(folder):\n"
+            "    (folder / 'half').write_text('made')\n"
+            "    os.kill(os.getpid(), 9)\n"
+            "kept(Path(sys.argv[1]), 'entries/a', whole=lambda f: True, make=make)\n"
+        )
+        run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], timeout=120, check=False)
+        assert run.returncode == -9
+        entries = tmp_path / "entries"
+        assert len(list(entries.glob(".making*/half"))) == 1
+        kept(tmp_path, "entries/b", whole=lambda f: True, make=lambda f: None)
+        assert [entry.name for entry in entries.iterdir()] == ["b"]
+
+    def test_what_a_living_process_makes_is_left_alone(self, tmp_path):
+        def make(folder: Path) -> None:
+            kept(tmp_path, "other", whole=lambda f: True, make=lambda f: None)
+            assert folder.is_dir()
+            (folder / "whole").write_text("yes")
+
+        assert (kept(tmp_path, "one", whole=lambda f: True, make=make) / "whole").is_file()
+
+
 class TestCache:
     @pytest.mark.parametrize("tokenizer", ["bytes", "bpe:280"])
     @pytest.mark.parametrize("packing", ["wrap", "pad"])
@@ -243,6 +376,28 @@ class TestCache:
         assert np.array_equal(again.train.tokens, expected[0])
         assert np.array_equal(again.valid.tokens, expected[1])
         assert not list((tmp_path / "cache").rglob(".making*"))
+
+    @pytest.mark.parametrize(
+        "facts",
+        [
+            *("", "{", "[]", "null", "7", '{"blocks": 3}', "[" * 100_000, "\xff"),
+            *(
+                f'{{"documents": 1, "bytes": 1, "tokens": 1, {rest}}}'
+                for rest in (
+                    '"blocks": 1, "block_size": 32, "dtype": "x"',
+                    '"blocks": "1", "block_size": 2, "dtype": "u2"',
+                )
+            ),
+        ],
+    )
+    def test_facts_that_say_nothing_are_made_again(self, corpus, tmp_path, facts):
+        config = CorpusConfig(source=str(corpus), block_size=32)
+        first = load_data(config)
+        expected = np.array(first.train.tokens)
+        for file in (tmp_path / "cache").rglob("facts.json"):
+            file.write_bytes(facts.encode("latin-1"))
+        again = load_data(config)
+        assert np.array_equal(again.train.tokens, expected) and again.facts == first.facts
 
     def test_chosen_folder(self, corpus, tmp_path):
         load_data(CorpusConfig(source=str(corpus), block_size=32), tmp_path / "chosen")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from unmask.base.errors import UserError
-from unmask.data.sources import SOURCES, open_source
+from unmask.data.sources import named_sources, open_source
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ class TestNames:
         message = str(caught.value)
         assert "'wikitext-3'" in message
         assert "python-stdlib" in message
-        assert all(name in message for name in SOURCES)
+        assert all(name in message for name in named_sources())
         assert ".jsonl" in message
 
     def test_missing_path(self, tmp_path):
@@ -32,6 +32,26 @@ class TestNames:
         message = str(caught.value)
         assert f"no file or folder '{path}'" in message
         assert ".jsonl" in message
+
+    @pytest.mark.parametrize(
+        "name",
+        ["C:\\data\\a.txt", "D:/texts/a.jsonl", "data\\a.txt", "~/texts", "a.txt", "a/b", "texts/"],
+    )
+    @pytest.mark.parametrize("options", ["", ":field=body", ":field=body,document=line"])
+    def test_what_can_only_be_a_path(self, name, options, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(UserError) as caught:
+            open_source(name + options)
+        assert f"no file or folder {name!r}" in str(caught.value)
+        assert "python-stdlib" not in str(caught.value)  # all names behind every mistyped path
+
+    def test_what_is_near_is_named(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "books.txt").write_text("x")
+        with pytest.raises(UserError, match=r"'boks.txt' \(did you mean 'books.txt'\?\)"):
+            open_source("boks.txt:document=line")
+        with pytest.raises(UserError, match=r"'tinystorys' \(did you mean 'tinystories'\?\)"):
+            open_source("tinystorys")
 
     def test_missing_path_with_options(self, tmp_path):
         with pytest.raises(UserError, match="no file or folder"):
@@ -71,6 +91,18 @@ class TestStandardLibrary:
             pytest.skip("this Python came without tests and packages")
         for file in long:
             assert file.read_text(encoding="utf-8", errors="replace") not in texts, file
+
+    def test_says_what_it_read(self, library):
+        files = int(open_source("python-stdlib").summary.partition(" files")[0])
+        assert 0 <= files - len(library) < 30  # a few are empty, and so no documents
+
+    def test_a_file_of_a_wrong_encoding_is_named(self, tmp_path, monkeypatch):
+        (tmp_path / "good.py").write_bytes("# -*- coding: latin-1 -*-\nx = 'é'\n".encode("latin-1"))
+        (tmp_path / "bad.py").write_bytes(b"x = '\xe9'\n")
+        monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
+        source = open_source("python-stdlib")
+        assert source.summary == "1 file, 1 of a wrong encoding skipped (bad.py)"
+        assert list(source.train) == ["# -*- coding: latin-1 -*-\nx = 'é'\n"]
 
     def test_same_identity_twice(self, library):
         first, second = open_source("python-stdlib").train, open_source("python-stdlib").train

@@ -94,3 +94,16 @@ def test_the_name_is_checked_and_a_configuration_without_it_still_loads(tmp_path
     del values["corpus"]["transform"]
     (tmp_path / "old.yaml").write_text(yaml.safe_dump(values))
     assert load_config(tmp_path / "old.yaml").corpus == CorpusConfig()
+
+
+def test_a_new_one_is_one_entry(corpus, monkeypatch):
+    def halves_swapped(indices: torch.Tensor, length: int) -> torch.Tensor:
+        return (torch.arange(length)[None, :] + length // 2) % length
+
+    monkeypatch.setitem(TRANSFORMS, "swap-halves", halves_swapped)
+    plain, moved = (
+        load_data(CorpusConfig(source=str(corpus), block_size=32, transform=name))
+        for name in ("none", "swap-halves")
+    )
+    x, _ = plain.train.batch(torch.arange(5))
+    assert moved.train.batch(torch.arange(5))[0].equal(x.roll(16, dims=1))

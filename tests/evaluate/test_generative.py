@@ -148,5 +148,5 @@ def test_another_corpus_is_no_reference(denoiser, judge, tmp_path):
     shutil.copytree(denoiser.folder, tmp_path / "run")
     facts = json.loads((tmp_path / "run/corpus.json").read_text())
     (tmp_path / "run/corpus.json").write_text(json.dumps(facts | {"sha256": "0" * 64}))
-    with pytest.raises(UserError, match="no longer what it was trained on"):
+    with pytest.raises(UserError, match="is no longer what the run"):
         reference_quality(open_run(tmp_path / "run"), judge=judge, num=2)

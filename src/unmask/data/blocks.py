@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unmask.base.files import write_whole
 from unmask.data.coverage import WHOLE, CharacterCount, Coverage, count_of
+from unmask.data.order import Part
 from unmask.data.tokenizers import Tokenizer
 from unmask.data.transforms import token_order
 
@@ -38,17 +39,24 @@ class Blocks:
             bits per byte, exactly where the tokens hold all of the text.
         transform: the order that `batch` gives a block's tokens in, by `unmask.data.transforms`.
         coverage: what of the documents the tokens do not hold.
+        mixed: the corpora of a mixture, whose blocks stand one after another; else empty.
     """
 
-    tokens: NDArray[Any]
+    tokens: "NDArray[Any] | Rows"
     lengths: NDArray[np.int32] | None
     n_tokens: int
     n_bytes: int
     transform: str = "none"
     coverage: Coverage = WHOLE
+    mixed: tuple[Part, ...] = ()
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """How `unmask.data.order.sample_blocks` is to draw from these blocks."""
+        return self.mixed or (Part(len(self)),)
 
     @property
     def block_size(self) -> int:
@@ -96,6 +104,39 @@ class Blocks:
         counts = self.token_counts(torch.arange(len(self))).numpy()
         p = counts[counts > 0] / counts.sum()
         return float(-(p * np.log(p)).sum())
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of several arrays as those of one, read when they are asked for.
+
+    Attributes:
+        arrays: (n_k, L) each.
+        order: (N,) rows of the arrays one after another; None: all of them as they stand.
+    """
+
+    arrays: tuple[NDArray[Any], ...]
+    order: NDArray[np.int64] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, L)."""
+        n = sum(map(len, self.arrays)) if self.order is None else len(self.order)
+        return n, self.arrays[0].shape[1]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """(b,) places -> (b, L)."""
+        rows = rows if self.order is None else self.order[rows]
+        found = np.empty((len(rows), self.shape[1]), dtype=self.arrays[0].dtype)
+        first = 0
+        for array in self.arrays:
+            here = (rows >= first) & (rows < first + len(array))
+            found[here] = array[rows[here] - first]
+            first += len(array)
+        return found
 
 
 @dataclass(frozen=True)
@@ -220,9 +261,9 @@ def read_facts(folder: Path) -> Facts | None:
     try:
         facts = Facts(**json.loads((folder / _FACTS).read_text()))
         sizes = (folder / _TOKENS).stat().st_size, (folder / _LENGTHS).stat().st_size
-    except (OSError, ValueError, TypeError):
+        width = np.dtype(facts.dtype).itemsize * facts.block_size
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
-    width = np.dtype(facts.dtype).itemsize * facts.block_size
     return facts if sizes == (facts.blocks * width, facts.blocks * 4) else None
 
 

@@ -4,11 +4,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from unmask.base.errors import UserError
 from unmask.base.files import locked
+
+_UNFINISHED = ".making-"
 
 
 def cache_folder(chosen: Path | None = None) -> Path:
@@ -19,20 +22,34 @@ def cache_folder(chosen: Path | None = None) -> Path:
             ``~/.cache/unmask``.
 
     Raises:
-        UserError: it cannot be made or written to.
+        UserError: it cannot be made or written to, or there is no home folder to make it in.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = chosen or Path(os.environ.get("UNMASK_CACHE") or Path(home) / "unmask")
+    folder = chosen or _user_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(
-            f"the cache folder {folder} cannot be written ({error.strerror}); "
-            "set UNMASK_CACHE to a folder that can"
-        ) from None
+        raise _unusable(folder, error) from None
     return folder
+
+
+def _user_folder() -> Path:
+    if named := os.environ.get("UNMASK_CACHE"):
+        return Path(named)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unmask"
+    except RuntimeError:
+        raise UserError(
+            "there is no home folder to keep a cache in; set UNMASK_CACHE to a folder"
+        ) from None
+
+
+def _unusable(folder: Path, error: OSError) -> UserError:
+    return UserError(
+        f"the cache folder {folder} cannot be written ({error.strerror or error}); "
+        "set UNMASK_CACHE to a folder that can"
+    )
 
 
 def kept(
@@ -41,27 +58,44 @@ def kept(
     """Return the folder of a cache entry, made first if it is not there or not whole.
 
     Several processes may make it at once: each fills a folder of its own, and the first rename
-    wins.
+    wins. A folder that a process left unfinished when it was killed is removed by a later one.
 
     Args:
         cache: the cache folder.
         key: the entry's name, which determines its content.
         whole: whether a folder holds a whole entry.
         make: fills an empty folder.
+
+    Raises:
+        UserError: the cache cannot be written.
     """
     final = cache / key
     if final.is_dir() and whole(final):
         return final
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.parent / f".making-{uuid4().hex}"
-    temporary.mkdir()  # as the user's umask has it; mkdtemp's would be closed to a shared cache
+    temporary = final.parent / f"{_UNFINISHED}{uuid4().hex}"
     try:
-        make(temporary)
-        with locked(final.parent, wait=True):  # none removes what another has just put
-            if final.is_dir() and not whole(final):
-                shutil.rmtree(final)
-            if not final.is_dir():  # else another process was first
-                temporary.rename(final)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as held:
+            with locked(final.parent, wait=True):  # none takes it for another's before it is held
+                _remove_abandoned(final.parent)
+                temporary.mkdir()  # as the umask has it; mkdtemp's would be closed to others
+                held.enter_context(locked(temporary, wait=False))
+            make(temporary)
+            with locked(final.parent, wait=True):  # none removes what another has just put
+                if final.is_dir() and not whole(final):
+                    shutil.rmtree(final)
+                if not final.is_dir():  # else another process was first
+                    temporary.rename(final)
+    except OSError as error:
+        raise _unusable(cache, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return final
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove unfinished entries that no living process holds."""
+    for unfinished in folder.glob(f"{_UNFINISHED}*"):
+        with suppress(FileNotFoundError), locked(unfinished, wait=False) as abandoned:
+            if abandoned:
+                shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,6 +1,6 @@
 """What a run reads: the ``corpus`` section of the configuration."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -15,7 +15,8 @@ class CorpusConfig(Section):
         str,
         Field(
             description="text to train on: a named corpus (python-stdlib, tinystories, ...), "
-            "hf:NAME, or a path to .txt/.jsonl/.parquet files or a folder of them"
+            "hf:NAME, or a file, folder or pattern; several joined by ' + ', a mixture where each "
+            "has a weight (a.jsonl:weight=3 + tinystories:weight=1)"
         ),
     ] = "python-stdlib"
     valid_source: Annotated[
@@ -41,7 +42,7 @@ class CorpusConfig(Section):
             "or the name or folder of a Hugging Face tokenizer"
         ),
     ] = "bytes"
-    block_size: Annotated[int, Field(ge=2, description="tokens in a block")] = 128
+    block_size: Annotated[int, Field(ge=2, le=2**20, description="tokens in a block")] = 128
     packing: Annotated[
         Literal["wrap", "pad"],
         Field(
@@ -57,6 +58,14 @@ class CorpusConfig(Section):
             "own; backwards)"
         ),
     ] = "none"
+
+    @field_validator("source", "valid_source", mode="before")
+    @classmethod
+    def _joined(cls, value: Any) -> Any:
+        """A YAML list of sources as one text."""
+        if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+            return " + ".join(value)
+        return value
 
     @field_validator("transform")
     @classmethod

@@ -78,8 +78,9 @@ DETOKENIZERS: dict[str, Callable[[str], str]] = {
 }
 """Text of one document as published -> running text, by name."""
 
-_OWN = {name: name for name in ("wikitext", "ptb", "lm1b", "lambada")}
-_OWN_NAMED = {"pubmed": "papers", "arxiv": "papers"}
+_FILES = re.compile(r"(wikitext|ptb|lm1b|lambada)(2|103)?([-_. ].*)?", re.IGNORECASE | re.DOTALL)
+"""A file named after a known corpus, as a word of its own: no ``ptbooks.txt``."""
+_NAMED = {"pubmed": "papers", "arxiv": "papers"}
 
 
 def choose_detokenizer(name: str, source: str) -> str:
@@ -87,8 +88,9 @@ def choose_detokenizer(name: str, source: str) -> str:
 
     Args:
         name: one of `DETOKENIZERS`, ``none``, or ``auto``: by the source's name.
-        source: a corpus, as `unmask.data.sources.open_source` takes it; ``wikitext-2`` and a file
-            ``wikitext2-test.txt`` are both WikiText's.
+        source: a corpus, as `unmask.data.sources.open_source` takes it; ``wikitext-2`` and files
+            ``wikitext2-test.txt`` and ``WikiText.jsonl.gz`` are WikiText's, ``ptbooks.txt`` is
+            nobody's.
 
     Raises:
         UserError: no such name.
@@ -98,9 +100,10 @@ def choose_detokenizer(name: str, source: str) -> str:
     if name != "auto":
         return name
     called = source.partition(":")[0]
-    if called in _OWN_NAMED:
-        return _OWN_NAMED[called]
-    return next((own for own in _OWN if Path(called).name.startswith(own)), "none")
+    if called in _NAMED:
+        return _NAMED[called]
+    own = _FILES.fullmatch(Path(called).name)
+    return own[1].lower() if own else "none"
 
 
 def detokenized(documents: Documents, name: str) -> Documents:

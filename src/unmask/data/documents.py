@@ -2,12 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from unmask.base.errors import UserError
+from unmask.base.wording import listed
+
+_FIELDS_NAMED = 12
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,26 @@ class Documents:
 
 @dataclass(frozen=True)
 class Source:
-    """A corpus: training documents and, where it has a split of its own, validation documents."""
+    """A corpus: training documents and, where it has a split of its own, validation documents.
+
+    Attributes:
+        summary: what was found where it was looked for, for the user.
+    """
 
     train: Documents
     valid: Documents | None = None
+    summary: str = ""
+
+
+def joined(parts: Sequence[Documents]) -> Documents:
+    """One part after another; a single one as it is."""
+    if len(parts) == 1:
+        return parts[0]
+    return Documents(
+        name=" + ".join(part.name for part in parts),
+        identity=digest("joined", 1, [part.identity for part in parts]),
+        read=lambda: chain.from_iterable(parts),
+    )
 
 
 def digest(*parts: Any) -> str:
@@ -67,9 +87,30 @@ def checked_text(value: Any, field: str, where: str) -> str:
     return value
 
 
-def missing_field(field: str, fields: list[str], where: str) -> UserError:
+def text_at(row: Mapping[str, Any], field: str, where: str) -> str:
+    """Return a record's text.
+
+    Args:
+        row: the record.
+        field: its field; without one of that name ``a.b`` is the field ``b`` of the field ``a``.
+        where: the file and row, for messages.
+
+    Raises:
+        UserError: there is no such field, or it is not text that UTF-8 can hold.
+    """
+    value: Any = row
+    inside = ""
+    for name in [field] if field in row else field.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            names = value if isinstance(value, Mapping) else ()
+            raise missing_field(field, [f"{inside}{name}" for name in names], where)
+        value, inside = value[name], f"{inside}{name}."
+    return checked_text(value, field, where)
+
+
+def missing_field(field: str, fields: Sequence[str], where: str) -> UserError:
     """Build the error for a row that lacks ``field``."""
-    names = ", ".join(fields) or "none"
+    names = listed(fields, _FIELDS_NAMED) or "none"
     return UserError(f"{where} has no field {field!r}; its fields: {names} (choose with field=...)")
 
 

@@ -1,23 +1,26 @@
-"""Corpora from the user's own files: .txt, .jsonl and .parquet, alone or in a folder."""
+"""Corpora from the user's own files: one, several by a pattern, or all below a folder."""
 
-import gzip
-import io
+import csv
+import glob
 import json
-import lzma
-import zlib
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import partial
+from os import scandir
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from unmask.base.errors import UserError, unknown
 from unmask.base.files import sha256_of
+from unmask.base.paths import exists, missing_path
 from unmask.base.spec import build
-from unmask.data.documents import Documents, Source, checked_text, digest, missing_field
+from unmask.base.wording import counted, listed
+from unmask.data.documents import Documents, Source, digest, missing_field, text_at
+from unmask.data.streams import COMPRESSIONS, readable, text_lines
 
-FILE_KINDS = ".txt, .jsonl or .parquet, the first two also with .gz, .xz or .zst"
+_NAMED = 3  # of the things that are left out
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class FileOptions:
     """What can follow a path.
 
     Attributes:
-        field: where a row's text is, in .jsonl and .parquet (default ``text``).
+        field: where a record's text is (default ``text``); ``meta.text`` is ``text`` in ``meta``.
         document: what is one document of a .txt: ``file``, ``paragraph``, ``line`` or ``auto``.
     """
 
@@ -33,11 +36,33 @@ class FileOptions:
     document: str | None = None
 
 
-def open_path(path: Path, options: dict[str, str], name: str) -> Source:
-    """Open a file, or all files of a known kind below a folder.
+@dataclass
+class Found:
+    """What a path or a pattern stands for.
+
+    Attributes:
+        root: the folder that the files' names are relative to.
+        files: those of a known format, sorted.
+        skipped: what else there was, by name.
+    """
+
+    root: Path
+    files: list[Path] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """``3 files``, and how many things were left out."""
+        text = counted(len(self.files), "file")
+        if self.skipped:
+            text += f", {len(self.skipped):,} skipped ({listed(self.skipped, _NAMED)})"
+        return text
+
+
+def open_files(spec: str, options: dict[str, str], name: str) -> Source:
+    """Open a file, all files of a known format below a folder, or those that a pattern names.
 
     Args:
-        path: the file or folder, which exists.
+        spec: the path, or a pattern (``data/**/*.jsonl``).
         options: fields of `FileOptions`, as text.
         name: what the user called it.
 
@@ -45,100 +70,227 @@ def open_path(path: Path, options: dict[str, str], name: str) -> Source:
         UserError: nothing there can be read, or an option is wrong or would change nothing.
     """
     chosen = build(FileOptions, options, f"corpus {name!r}")
-    files = list_files(path)
-    kinds = {_kind(file) for file in files}
-    _check_options(chosen, kinds, name)
-    root = path if path.is_dir() else path.parent
-    contents = []
-    for file in files:
-        with _damage_told(file):
-            contents.append([file.relative_to(root).as_posix(), sha256_of(file)])
+    found = find_files(spec)
+    _check_options(chosen, {format_of(file) for file in found.files}, name)
+    contents, stamps = [], []
+    for file in found.files:
+        with readable(file):
+            stamps.append(_stamp(file))
+            contents.append([file.relative_to(found.root).as_posix(), sha256_of(file)])
     identity = digest("files", 1, contents, chosen.field, chosen.document)
-    return Source(Documents(name, identity, partial(_read, files, chosen)))
+    read = partial(_read, found.files, stamps, chosen)
+    return Source(Documents(name, identity, read), summary=found.summary())
 
 
-def list_files(path: Path) -> list[Path]:
-    """A file of a known kind itself, or all of them below a folder, sorted.
+# --- which files ------------------------------------------------------------------------------
+
+
+def find_files(spec: str) -> Found:
+    """Find the files of a known format that a path or a pattern stands for.
+
+    Folders are read with all folders below them, and so are links to folders, each folder once.
+    Hidden files and folders, ``__pycache__`` and files of other formats are left out.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, a folder cannot be read, or a link with a known ending is broken.
     """
-    if path.is_file():
-        if not _kind(path):
-            raise UserError(f"{path} is not a file of a known kind: {FILE_KINDS}")
-        return [path]
-    files = sorted(p for p in path.rglob("*") if p.is_file() and _kind(p))
-    if not files:
-        raise UserError(f"the folder {path} holds no text files: {FILE_KINDS}")
-    return files
+    path, there = Path(spec), exists(spec)
+    if there and path.is_file():
+        if not format_of(path):
+            raise UserError(f"{path} is not a file of a known format: {file_formats()}")
+        return Found(path.parent, [path])
+    pattern: tuple[str, ...] = ()
+    if not there and glob.has_magic(spec):
+        fixed = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
+        path, pattern = Path(*path.parts[:fixed]), path.parts[fixed:]
+    if not exists(str(path)):
+        raise missing_path("corpus", str(path), "a file or folder of texts")
+    if not path.is_dir():
+        raise UserError(f"{path} is neither a file nor a folder")
+    found = _below(path, pattern)
+    if not found.files:
+        what = f"no file that {spec} names is" if pattern else f"no file in the folder {path} is"
+        left = f" ({listed(found.skipped, _NAMED)})" if found.skipped else ""
+        raise UserError(f"{what} of a known format{left}: {file_formats()}; so it holds no text")
+    return found
 
 
-def _kind(path: Path) -> str:
-    """``.txt``, ``.jsonl`` or ``.parquet``, below a compression's suffix; else nothing."""
-    suffix = path.with_suffix("").suffix if path.suffix in _OPENERS else path.suffix
-    return suffix if suffix in _READERS else ""
+def _below(root: Path, pattern: tuple[str, ...]) -> Found:
+    found, links, seen = Found(root), [root], set[tuple[int, int]]()
+
+    def walk(folder: Path) -> None:
+        with readable(folder), scandir(folder) as entries:
+            inside = sorted(entries, key=lambda entry: entry.name)
+            status = folder.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            found.skipped.append(f"{folder.relative_to(root).as_posix()}, a link to a folder read")
+            return
+        seen.add((status.st_dev, status.st_ino))
+        for entry in inside:
+            path = folder / entry.name
+            inner = path.relative_to(root)
+            if entry.is_dir() and not _is_left_out(entry.name):
+                (links.append if entry.is_symlink() else walk)(path)
+            elif not _matches(inner.parts, pattern):
+                continue
+            elif _is_left_out(entry.name) or not format_of(path):
+                found.skipped.append(inner.as_posix() + ("/" if entry.is_dir() else ""))
+            elif entry.is_file():
+                found.files.append(path)
+            else:
+                raise UserError(f"{path} is no file, or a link to none")
+
+    while links:  # after the folders themselves, so that a file has the same name with and without
+        walk(links.pop(0))
+    found.files.sort()
+    return found
 
 
-def _check_options(options: FileOptions, kinds: set[str], name: str) -> None:
-    if options.field is not None and kinds == {".txt"}:
-        raise UserError(f"corpus {name!r}: field= is for .jsonl and .parquet, and it has .txt only")
-    if options.document is not None and ".txt" not in kinds:
-        raise UserError(f"corpus {name!r}: document= is for .txt files, and it has none")
+def _is_left_out(name: str) -> bool:
+    return name.startswith(".") or name == "__pycache__"
+
+
+def _matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether a path, or a folder that it is in, is named by a pattern; ``**`` is any folders."""
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return _matches(names, pattern[1:]) or (bool(names) and _matches(names[1:], pattern))
+    return bool(names) and fnmatchcase(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
+
+
+# --- the formats ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Format:
+    """How files of a format are read.
+
+    Attributes:
+        read: (file, the option's value) -> the texts of its documents.
+        option: the field of `FileOptions` that it heeds.
+        compressed: whether a suffix of `COMPRESSIONS` may follow its own.
+    """
+
+    read: Callable[[Path, str], Iterator[str]]
+    option: str = "field"
+    compressed: bool = True
+
+
+def format_of(path: Path) -> str:
+    """The suffix in `FORMATS` that a file has, below that of a compression; else nothing."""
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    if suffixes and suffixes[-1] in COMPRESSIONS:
+        suffixes.pop()
+    return suffixes[-1] if suffixes and suffixes[-1] in FORMATS else ""
+
+
+def file_formats() -> str:
+    """The formats by their suffixes, for messages."""
+    plain = " or ".join([", ".join(list(FORMATS)[:-1]), list(FORMATS)[-1]])
+    inside = ", ".join(suffix for suffix, kind in FORMATS.items() if not kind.compressed)
+    return f"{plain}; all but {inside} also with {', '.join(COMPRESSIONS)}"
+
+
+def _check_options(options: FileOptions, suffixes: set[str], name: str) -> None:
+    for option, value in (("field", options.field), ("document", options.document)):
+        of = [suffix for suffix, kind in FORMATS.items() if kind.option == option]
+        if value is not None and not suffixes.intersection(of):
+            has = ", ".join(sorted(suffixes))
+            raise UserError(
+                f"corpus {name!r}: {option}= is for {', '.join(of)} files, and it has {has} only"
+            )
     if options.document is not None and options.document not in ("auto", *_CUTS):
         raise unknown("document", options.document, ["auto", *_CUTS])
 
 
-def _read(files: list[Path], options: FileOptions) -> Iterator[str]:
-    texts = [file for file in files if _kind(file) == ".txt"]
+def _read(files: list[Path], stamps: list[Any], options: FileOptions) -> Iterator[str]:
     document = options.document or "auto"
-    if document == "auto" and len(texts) > 1:
+    if document == "auto" and sum(format_of(file) == ".txt" for file in files) > 1:
         document = "file"
-    for file in files:
-        yield from _READERS[_kind(file)](file, options.field or "text", document)
+    values = {"field": options.field or "text", "document": document}
+    for file, stamp in zip(files, stamps, strict=True):
+        kind = FORMATS[format_of(file)]
+        yield from kind.read(file, values[kind.option])
+        with readable(file):
+            if _stamp(file) != stamp:
+                raise UserError(f"{file} has changed since reading began; start again")
 
 
-# --- one file ---------------------------------------------------------------------------------
+def _stamp(file: Path) -> tuple[int, int]:
+    """What changes when a file is written to."""
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
 
 
-def _read_txt(path: Path, field: str, document: str) -> Iterator[str]:
+def _read_txt(path: Path, document: str) -> Iterator[str]:
     if document == "auto":
-        with _opened(path) as file:
-            document = "paragraph" if _has_paragraphs(_lines(file, path)) else "line"
-    with _opened(path) as file:
-        yield from _CUTS[document](_lines(file, path))
+        document = "paragraph" if _has_paragraphs(text_lines(path)) else "line"
+    yield from _CUTS[document](text_lines(path))
 
 
-def _read_jsonl(path: Path, field: str, document: str) -> Iterator[str]:
-    with _opened(path) as file:
-        for number, line in enumerate(_lines(file, path), 1):
-            where = f"{path}, line {number}"
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{where} is not JSON: {error.msg}") from None
-            if not isinstance(row, dict):
-                raise UserError(f"{where} is not a JSON object with the field {field!r}")
-            if field not in row:
-                raise missing_field(field, list(row), where)
-            yield checked_text(row[field], field, where)
+def _read_jsonl(path: Path, field: str) -> Iterator[str]:
+    for number, line in enumerate(text_lines(path), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        row = _from_json(line, where)
+        if not isinstance(row, dict):
+            raise UserError(f"{where} is not a JSON object with the field {field!r}")
+        yield text_at(row, field, where)
 
 
-def _read_parquet(path: Path, field: str, document: str) -> Iterator[str]:
+def _read_json(path: Path, field: str) -> Iterator[str]:
+    """An array of texts, or of records; all of it is in memory."""
+    text = "".join(text_lines(path))
+    if not text.strip():
+        return
+    rows = _from_json(text, str(path), "; where each line is a record, name the file .jsonl")
+    if not isinstance(rows, list):
+        raise UserError(f"{path} is not a JSON array of texts or of objects with a field {field!r}")
+    for number, row in enumerate(rows, 1):
+        where = f"{path}, record {number}"
+        if not isinstance(row, (dict, str)):
+            raise UserError(f"{where} is neither text nor a JSON object with the field {field!r}")
+        yield text_at({field: row} if isinstance(row, str) else row, field, where)
+
+
+def _read_csv(path: Path, field: str) -> Iterator[str]:
+    """Rows of columns that the first row names."""
+    csv.field_size_limit(sys.maxsize)  # a document may be longer than its 128 KiB
+    rows = csv.reader(text_lines(path), strict=True)
+    try:
+        header = next(rows, [])
+        if header and field not in header:
+            raise missing_field(field, header, str(path))
+        for row in rows:
+            if row and len(row) != len(header):
+                raise UserError(
+                    f"{path}, line {rows.line_num} has {counted(len(row), 'column')}, and the "
+                    f"first line names {len(header)}"
+                )
+            if row:
+                yield row[header.index(field)]
+    except csv.Error as error:
+        raise UserError(f"{path}, line {rows.line_num} is not CSV: {error}") from None
+
+
+def _read_parquet(path: Path, field: str) -> Iterator[str]:
     import pyarrow.parquet  # noqa: PLC0415
 
-    if path.suffix != ".parquet":
+    if path.suffix.lower() != ".parquet":
         raise UserError(f"{path}: parquet files are compressed inside; decompress this one first")
-    with _damage_told(path, pyarrow.ArrowException):
+    with readable(path, pyarrow.ArrowException):
         table = pyarrow.parquet.ParquetFile(path)
-        if field not in table.schema_arrow.names:
-            raise missing_field(field, table.schema_arrow.names, str(path))
+        names = table.schema_arrow.names
+        column = field if field in names else field.partition(".")[0]
+        if column not in names:
+            raise missing_field(field, names, str(path))
         number = 0
-        for batch in table.iter_batches(batch_size=1000, columns=[field]):
+        for batch in table.iter_batches(batch_size=1000, columns=[column]):
             for value in _column(batch, path, number):
                 number += 1
-                yield checked_text(value, field, f"{path}, row {number}")
+                yield text_at({column: value}, field, f"{path}, row {number}")
 
 
 def _column(batch: Any, path: Path, number: int) -> list[Any]:
@@ -151,52 +303,26 @@ def _column(batch: Any, path: Path, number: int) -> list[Any]:
     return values
 
 
-_READERS: dict[str, Callable[[Path, str, str], Iterator[str]]] = {
-    ".txt": _read_txt,
-    ".jsonl": _read_jsonl,
-    ".parquet": _read_parquet,
+FORMATS: dict[str, Format] = {
+    ".txt": Format(_read_txt, "document"),
+    ".jsonl": Format(_read_jsonl),
+    ".json": Format(_read_json),
+    ".csv": Format(_read_csv),
+    ".parquet": Format(_read_parquet, compressed=False),
 }
+"""The formats by their suffix. A new one is one entry."""
+
+_JSON = json.JSONDecoder(parse_int=lambda digits: 0)
+"""Numbers are never text, and Python makes none of more than 4,300 digits."""
 
 
-# --- bytes to lines ---------------------------------------------------------------------------
-
-
-def _open_zst(path: Path) -> IO[bytes]:
-    import pyarrow  # noqa: PLC0415
-
-    stream = pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd")
-    return io.BufferedReader(cast(io.RawIOBase, stream))  # it cannot read lines by itself
-
-
-_OPENERS: dict[str, Callable[[Path], Any]] = {
-    ".gz": gzip.GzipFile,
-    ".xz": lzma.LZMAFile,
-    ".zst": _open_zst,
-}
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """The file's bytes, decompressed."""
-    with _damage_told(path), _OPENERS.get(path.suffix, partial(Path.open, mode="rb"))(path) as file:
-        yield file
-
-
-@contextmanager
-def _damage_told(path: Path, *more: type[Exception]) -> Iterator[None]:
-    kinds: tuple[type[Exception], ...] = (OSError, EOFError, lzma.LZMAError, zlib.error, *more)
+def _from_json(text: str, where: str, hint: str = "") -> Any:
     try:
-        yield
-    except kinds as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-
-
-def _lines(file: IO[bytes], path: Path) -> Iterator[str]:
-    for number, line in enumerate(file, 1):
-        try:
-            yield line.decode()
-        except UnicodeDecodeError:
-            raise UserError(f"{path} is not UTF-8 text (line {number})") from None
+        return _JSON.decode(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where} is not JSON: {error.msg}{hint}") from None
+    except RecursionError:
+        raise UserError(f"{where} is not JSON that can be read: nested too deeply") from None
 
 
 # --- lines to documents -----------------------------------------------------------------------

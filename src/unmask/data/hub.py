@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from unmask.base.errors import UserError
-from unmask.data.documents import Documents, Source, checked_text, digest, missing_field
+from unmask.base.hub import loading
+from unmask.data.documents import Documents, Source, digest, missing_field, text_at
 
 
 @dataclass(frozen=True)
@@ -96,22 +96,17 @@ def open_hub(options: HubOptions, spec: str, quiet: bool) -> Source:
 def _split(options: HubOptions, split: str, spec: str, quiet: bool) -> Documents:
     import datasets  # noqa: PLC0415
 
-    try:
-        with _bars(quiet):
-            rows = datasets.load_dataset(
-                options.name,
-                options.config,
-                split=split,
-                revision=options.revision,
-                data_dir=options.data_dir,
-            )
-    except Exception as error:  # the hub, the network and every file format have their own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise UserError(
-            f"the Hugging Face dataset {options.name!r} (config {options.config}, split {split}) "
-            f"cannot be loaded: {reason}; files can be given instead, as a path"
-        ) from error
-    if options.field not in rows.column_names:
+    config = f" and config {options.config}" if options.config else ""
+    what = f"split {split}{config} of the dataset"
+    with loading(options.name, what, "a dataset of the hub, or files, as a path"), _bars(quiet):
+        rows = datasets.load_dataset(
+            options.name,
+            options.config,
+            split=split,
+            revision=options.revision,
+            data_dir=options.data_dir,
+        )
+    if not {options.field, options.field.partition(".")[0]}.intersection(rows.column_names):
         raise missing_field(options.field, rows.column_names, f"the dataset {options.name!r}")
     said = {key: value for key, value in asdict(options).items() if value or key != "data_dir"}
     identity = digest("hf", 1, said, split, rows._fingerprint)  # as before there was a data_dir
@@ -119,11 +114,12 @@ def _split(options: HubOptions, split: str, spec: str, quiet: bool) -> Documents
 
 
 def _texts(rows: Any, field: str) -> Iterator[str]:
+    column = field if field in rows.column_names else field.partition(".")[0]
     number = 0
-    for batch in rows.select_columns([field]).iter(batch_size=1000):
-        for value in batch[field]:
+    for batch in rows.select_columns([column]).iter(batch_size=1000):
+        for value in batch[column]:
             number += 1
-            yield checked_text(value, field, f"{rows.info.dataset_name}, row {number}")
+            yield text_at({column: value}, field, f"{rows.info.dataset_name}, row {number}")
 
 
 @contextmanager

@@ -1,18 +1,22 @@
 """From a configuration to tokenizer and blocks."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
 from unmask.base.errors import UserError
+from unmask.base.wording import counted
 from unmask.data.blocks import Blocks, Facts, read_blocks, read_facts, write_blocks
 from unmask.data.cache import cache_folder, kept
 from unmask.data.config import CorpusConfig
-from unmask.data.documents import Documents, digest, hold_out
+from unmask.data.documents import Documents, Source, digest, hold_out, joined
+from unmask.data.mixture import in_proportion, side_by_side
 from unmask.data.progress import Display, Watch
-from unmask.data.sources import open_source
+from unmask.data.recorded import check_same_corpus
+from unmask.data.sources import Share, open_corpus
 from unmask.data.tokenizers import Tokenizer, load_tokenizer
 
 
@@ -23,10 +27,11 @@ class Data:
     Attributes:
         tokenizer: of both splits.
         train: training blocks.
-        valid: validation blocks.
+        valid: validation blocks; of a mixture, those of `unmask.data.mixture.in_proportion`.
         facts: what was read, fit for JSON: ``source``, ``sha256``, ``tokenizer``, ``transform``,
             and ``documents``, ``bytes``, ``lost_bytes``, ``tokens``, ``unknown_tokens`` and
-            ``blocks`` of each split.
+            ``blocks`` of each split; in ``parts`` of a split the same for each corpus of a mixture,
+            with its ``weight`` and ``sha256``.
     """
 
     tokenizer: Tokenizer
@@ -35,8 +40,29 @@ class Data:
     facts: dict[str, Any]
 
 
+class _Part(NamedTuple):
+    """What a split has of a corpus; of all its text, where it is no mixture."""
+
+    spec: str
+    weight: int
+    documents: Documents
+
+
+_Split = list[_Part]
+_Packed = tuple[Blocks, Facts]
+
+_COUNTS = ("documents", "bytes", "lost_bytes", "tokens", "unknown_tokens", "blocks")
+_VALID_FIELD = "corpus.valid-source"
+_MUCH = 0.9
+"""A share of padding that is warned of."""
+
+
 def load_data(
-    config: CorpusConfig, cache: Path | None = None, console: Console | None = None
+    config: CorpusConfig,
+    cache: Path | None = None,
+    console: Console | None = None,
+    *,
+    run: Path | None = None,
 ) -> Data:
     """Read, split, tokenize and pack a corpus; what was done before comes from the cache.
 
@@ -44,99 +70,98 @@ def load_data(
         config: the ``corpus`` section.
         cache: the cache folder, if not the user's.
         console: where to show progress; None: nowhere.
+        run: the folder of a run that was trained on this corpus; None: of none.
 
     Raises:
-        UserError: anything wrong with the corpus, the tokenizer or the block size, or the
-            tokenizer loses most of the text.
+        UserError: anything wrong with the corpus, the tokenizer or the block size; or the corpus is
+            no longer that of the run, which is told before it is packed; or the tokenizer loses
+            most of the text.
     """
     cache = cache_folder(cache)
     display = Display(console)
-    train, valid = _splits(config, quiet=console is None)
+    train, valid = _splits(config, console)
+    if run is not None:
+        _check_same(run, config, train, valid)
+    text = joined([part.documents for part in train])  # which a bpe:N is trained on
     with display.stage("training the tokenizer") as watch:
-        tokenizer = load_tokenizer(config.tokenizer, watch(train), train.identity, cache)
-    packed = {}
-    for name, documents in (("training", train), ("validation", valid)):
+        tokenizer = load_tokenizer(config.tokenizer, watch(text), text.identity, cache)
+
+    def pack(name: str, split: _Split) -> list[_Packed]:
         with display.stage(f"packing the {name} text") as watch:
-            packed[name] = _pack(
-                watch, documents, tokenizer, config.block_size, config.packing, cache
-            )
-    for name, (blocks, _) in packed.items():
-        _tell_lost(f"the {name} text", blocks, console)
-    name, (blocks, found) = min(packed.items(), key=lambda split: split[1][1].tokens)
-    if not len(blocks):  # the shorter split, so that what it allows is right for both
-        raise UserError(
-            f"corpus.block-size {config.block_size} is longer than the {name} split "
-            f"({found.tokens} tokens); at most {found.tokens}"
-        )
-    (train_blocks, train_facts), (valid_blocks, valid_facts) = packed.values()
+            return [
+                _pack(watch, part.documents, tokenizer, config.block_size, config.packing, cache)
+                for part in split
+            ]
+
+    packed = {"training": pack("training", train), "validation": pack("validation", valid)}
+    for name, parts in packed.items():
+        for blocks, _ in parts:
+            _warn_of_loss(f"the {name} text", blocks, display)
+    _check_lengths(packed, config.block_size)
+    train_blocks = _together(side_by_side, packed["training"], train)
+    valid_blocks = _together(in_proportion, packed["validation"], valid)
     train_blocks, valid_blocks = (
         replace(blocks, transform=config.transform) for blocks in (train_blocks, valid_blocks)
     )
+    _warn_of_padding(train_blocks, display)
     facts = {
         "source": config.source,
-        "sha256": digest(train.identity, valid.identity),
+        "sha256": _identity(train, valid),
         "tokenizer": config.tokenizer,
         "transform": config.transform,
-        "train": asdict(train_facts),
-        "valid": asdict(valid_facts),
+        "train": _facts(train, packed["training"]),
+        "valid": _facts(valid, packed["validation"]),
     }
     return Data(tokenizer, train_blocks, valid_blocks, facts)
 
 
-def _splits(config: CorpusConfig, quiet: bool) -> tuple[Documents, Documents]:
-    source = open_source(config.source, quiet)
-    if config.valid_source is not None:
-        return source.train, open_source(config.valid_source, quiet, "corpus.valid-source").train
-    if source.valid is not None:
-        return source.train, source.valid
-    return hold_out(source.train, config.valid_fraction)
-
-
-def _pack(
-    watch: Watch,
-    documents: Documents,
+def pack_own_validation(
+    run: Path,
+    config: CorpusConfig,
     tokenizer: Tokenizer,
     block_size: int,
     packing: str,
-    cache: Path,
-) -> tuple[Blocks, Facts]:
-    key = digest("blocks", 2, documents.identity, tokenizer.fingerprint, block_size, packing)
-    folder = kept(
-        cache,
-        f"blocks/{key}",
-        whole=lambda folder: read_facts(folder) is not None,
-        make=lambda folder: write_blocks(folder, watch(documents), tokenizer, block_size, packing),
-    )
-    found = read_facts(folder)
-    assert found is not None  # `kept` has just looked
-    return read_blocks(folder, found), found
-
-
-def own_validation(config: CorpusConfig, sha256: str) -> Documents:
-    """The validation documents of a corpus that a run was trained on.
+    *,
+    cache: Path | None = None,
+    console: Console | None = None,
+) -> Blocks:
+    """Pack the validation text of the corpus that a run was trained on.
 
     Args:
-        config: the run's ``corpus`` section.
-        sha256: what `load_data` found then, in its facts.
+        run: the run's folder.
+        config: its ``corpus`` section.
+        tokenizer: the run's own.
+        block_size: tokens in a block.
+        packing: as for `pack_text`.
 
     Raises:
         UserError: the corpus cannot be read, or is no longer what it was.
     """
-    train, valid = _splits(config, quiet=True)
-    now = digest(train.identity, valid.identity)
-    if now != sha256:
-        raise UserError(
-            f"the corpus {config.source} is no longer what the run was trained on (SHA-256 "
-            f"{sha256[:12]} then, {now[:12]} now), so its validation split is not either; "
-            "name a text with corpus.source"
-        )
-    return valid
+    train, valid = _splits(config, None)
+    _check_same(run, config, train, valid)
+    packed, display = [], Display(console)
+    with display.stage("packing the validation text") as watch:
+        for part in valid:
+            folder = cache_folder(cache)
+            packed.append(_pack(watch, part.documents, tokenizer, block_size, packing, folder))
+    if not all(len(blocks) for blocks, _ in packed):
+        name = " + ".join(part.documents.name for part in valid)
+        raise UserError(f"{name} is shorter than one block of {block_size} tokens")
+    for blocks, _ in packed:
+        _warn_of_loss("the validation text", blocks, display)
+    return _together(in_proportion, packed, valid)
 
 
-def whole_text(spec: str, quiet: bool = True) -> Documents:
-    """What of a corpus is evaluated: its validation split if it has one, else all documents."""
-    source = open_source(spec, quiet)
-    return source.valid or source.train
+def whole_text(spec: str, console: Console | None = None) -> Documents:
+    """What of a corpus is evaluated: its validation split if it has one, else all documents.
+
+    Raises:
+        UserError: it cannot be opened, or is a mixture.
+    """
+    shares = _opened(spec, "corpus.source", Display(console))
+    if len(shares) > 1:
+        raise UserError(f"{spec!r}: a mixture is for training; evaluate its corpora one by one")
+    return joined([source.valid or source.train for source in shares[0].sources])
 
 
 def pack_text(
@@ -156,13 +181,134 @@ def pack_text(
     Raises:
         UserError: the tokenizer loses most of the text.
     """
-    with Display(console).stage(f"packing {documents.name}") as watch:
-        found = _pack(watch, documents, tokenizer, block_size, packing, cache_folder(cache))
-    _tell_lost(documents.name, found[0], console)
-    return found[0]
+    display = Display(console)
+    with display.stage(f"packing {documents.name}") as watch:
+        blocks, _ = _pack(watch, documents, tokenizer, block_size, packing, cache_folder(cache))
+    _warn_of_loss(documents.name, blocks, display)
+    return blocks
 
 
-def _tell_lost(text: str, blocks: Blocks, console: Console | None) -> None:
-    warning = blocks.coverage.warning(text)
-    if warning is not None and console is not None:
-        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+# --- from sources to splits -------------------------------------------------------------------
+
+
+def _opened(spec: str, field: str, display: Display) -> list[Share]:
+    shares = open_corpus(spec, display.silent, field)
+    for share in shares:
+        for source in share.sources:
+            if source.summary:
+                display.line(f"{field} {source.train.name}: {source.summary}")
+    return shares
+
+
+def _splits(config: CorpusConfig, console: Console | None) -> tuple[_Split, _Split]:
+    display = Display(console)
+    shares = _opened(config.source, "corpus.source", display)
+    if config.valid_source is None:
+        halves = [(share, *_held_out(share.sources, config.valid_fraction)) for share in shares]
+        train = [_Part(share.spec, share.weight, text) for share, text, _ in halves]
+        return train, [_Part(share.spec, share.weight, text) for share, _, text in halves]
+    train = [_all_of(share) for share in shares]
+    valid = [_all_of(share) for share in _opened(config.valid_source, _VALID_FIELD, display)]
+    if {p.documents.identity for p in train} & {p.documents.identity for p in valid}:
+        display.line(
+            f"warning: {_VALID_FIELD} {config.valid_source} is text that is trained on, so its "
+            "bound says nothing about new text"
+        )
+    return train, valid
+
+
+def _all_of(share: Share) -> _Part:
+    text = joined([source.train for source in share.sources])
+    return _Part(share.spec, share.weight, text)
+
+
+def _held_out(sources: Sequence[Source], fraction: float) -> tuple[Documents, Documents]:
+    """Training and validation documents: each source's own, or held out of all the others."""
+    pairs = [(source.train, source.valid) for source in sources if source.valid is not None]
+    rest = [source.train for source in sources if source.valid is None]
+    if rest:
+        pairs.append(hold_out(joined(rest), fraction))
+    return joined([train for train, _ in pairs]), joined([valid for _, valid in pairs])
+
+
+def _check_same(run: Path, config: CorpusConfig, train: _Split, valid: _Split) -> None:
+    check_same_corpus(run, {"source": config.source, "sha256": _identity(train, valid)})
+
+
+def _identity(train: _Split, valid: _Split) -> str:
+    if len(train) == len(valid) == 1:
+        return digest(train[0].documents.identity, valid[0].documents.identity)
+    of = [[[part.weight, part.documents.identity] for part in split] for split in (train, valid)]
+    return digest("mixture", 1, of)
+
+
+# --- from splits to blocks --------------------------------------------------------------------
+
+
+def _pack(
+    watch: Watch,
+    documents: Documents,
+    tokenizer: Tokenizer,
+    block_size: int,
+    packing: str,
+    cache: Path,
+) -> _Packed:
+    key = digest("blocks", 2, documents.identity, tokenizer.fingerprint, block_size, packing)
+    folder = kept(
+        cache,
+        f"blocks/{key}",
+        whole=lambda folder: read_facts(folder) is not None,
+        make=lambda folder: write_blocks(folder, watch(documents), tokenizer, block_size, packing),
+    )
+    found = read_facts(folder)
+    assert found is not None  # `kept` has just looked
+    return read_blocks(folder, found), found
+
+
+def _together(
+    join: Callable[[list[Blocks], list[int]], Blocks], packed: list[_Packed], split: _Split
+) -> Blocks:
+    return join([blocks for blocks, _ in packed], [part.weight for part in split])
+
+
+def _check_lengths(packed: dict[str, list[_Packed]], block_size: int) -> None:
+    every = [(facts, name) for name, parts in packed.items() for _, facts in parts]
+    shortest, name = min(every, key=lambda split: split[0].tokens)
+    if not shortest.blocks:  # the shortest, so that what it allows is right for all
+        raise UserError(
+            f"corpus.block-size {block_size} is longer than the {name} split "
+            f"({counted(shortest.tokens, 'token')}); at most {shortest.tokens}"
+        )
+
+
+def _warn_of_loss(text: str, blocks: Blocks, display: Display) -> None:
+    if (warning := blocks.coverage.warning(text)) is not None:
+        display.line(f"warning: {warning}")
+
+
+def _warn_of_padding(blocks: Blocks, display: Display) -> None:
+    if blocks.lengths is None:
+        return
+    padding = 1 - float(blocks.lengths.mean()) / blocks.block_size
+    if padding > _MUCH:
+        longest = int(blocks.lengths.max())
+        display.line(
+            f"warning: {padding:.0%} of the training blocks is padding; the longest document takes "
+            f"{counted(longest, 'token')} of a corpus.block-size of {blocks.block_size:,}"
+        )
+
+
+def _facts(split: _Split, packed: list[_Packed]) -> dict[str, Any]:
+    if len(split) == 1:
+        return asdict(packed[0][1])
+    parts = [
+        {
+            "source": part.spec,
+            "weight": part.weight,
+            "sha256": part.documents.identity,
+            **asdict(facts),
+        }
+        for part, (_, facts) in zip(split, packed, strict=True)
+    ]
+    sums = {name: sum(part[name] for part in parts) for name in _COUNTS}
+    return asdict(packed[0][1]) | sums | {"parts": parts}

@@ -1,31 +1,113 @@
-"""Where text comes from: named corpora, the Hugging Face hub, or files.
+"""Where text comes from: named corpora, the Hugging Face hub, or files; one or several.
 
-A source is written ``NAME[:key=value,...]`` or as a path. A new named corpus is one entry in
-`SOURCES`, or one row in `unmask.data.hub.PRESETS` if it is on the hub.
+A source is written ``NAME[:key=value,...]`` or as a path or pattern. A new named corpus is one
+entry in `named_sources`, or one row in `unmask.data.hub.PRESETS` if it is on the hub.
+
+Several are joined by `` + ``. As they are, they are one corpus; where each has a ``weight=``, they
+are a mixture: ``a.jsonl:field=body,weight=3 + python-stdlib:weight=1``.
 """
 
+import glob
+import hashlib
+import io
+import math
+import re
 import sysconfig
 import tokenize
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-from unmask.base.errors import UserError
-from unmask.base.files import sha256_of
+from unmask.base.errors import UserError, unknown
+from unmask.base.paths import exists, looks_like_path, missing_path
 from unmask.base.spec import build, parse_options
+from unmask.base.wording import counted, listed
 from unmask.data.documents import Documents, Source, digest
-from unmask.data.files import FILE_KINDS, open_path
+from unmask.data.files import file_formats, open_files
 from unmask.data.hub import PRESETS, HubOptions, open_hub
+from unmask.data.streams import readable
 
+_BETWEEN = " + "
+_WEIGHT = re.compile(r"([:,])weight=([^,]*)(,?)")
+_DECIMAL = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
+_LARGEST = 10**6
+_OPTIONS = re.compile(r"(.+?)(?::(\w+=.*))?", re.DOTALL)
 _NOT_LIBRARY = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 
 
-def open_source(spec: str, quiet: bool = True, field: str = "corpus.source") -> Source:
-    """Open the corpus that ``spec`` names; its documents are read later.
+@dataclass(frozen=True)
+class Share:
+    """A part of a mixture; a corpus that is none has one.
+
+    Attributes:
+        spec: what the user called it.
+        sources: what it is read from, one after another.
+        weight: its share of the samples, over the sum of all parts' weights.
+    """
+
+    spec: str
+    sources: tuple[Source, ...]
+    weight: int = 1
+
+
+def open_corpus(text: str, quiet: bool = True, field: str = "corpus.source") -> list[Share]:
+    """Open all sources of a corpus: one share, or those of a mixture.
 
     Args:
-        spec: ``NAME[:key=value,...]``, ``hf:NAME[:key=value,...]`` or a path, which may be
-            followed by ``:key=value,...``. A name wins over a file called the same (``./NAME``).
+        text: sources as `open_source` takes them, joined by `` + ``.
+        quiet: show no progress of downloads.
+        field: the configuration's field that it stands in, for messages.
+
+    Raises:
+        UserError: a source cannot be opened, or not every one has a weight.
+    """
+    specs = [text] if _BETWEEN not in text or exists(text) else text.split(_BETWEEN)
+    split = [_take_weight(spec.strip()) for spec in specs]
+    weights = [weight for _, weight in split if weight is not None]
+    if weights and (len(split) == 1 or len(weights) < len(split)):
+        raise UserError(
+            f"{field} {text!r}: weight= is for a mixture; valid: a weight for each of several "
+            "sources, or for none"
+        )
+    sources = [open_source(spec, quiet, field) for spec, _ in split]
+    if not weights:
+        return [Share(text, tuple(sources))]
+    return [
+        Share(spec, (source,), weight)
+        for (spec, _), source, weight in zip(split, sources, _whole(weights, text), strict=True)
+    ]
+
+
+def _take_weight(spec: str) -> tuple[str, str | None]:
+    found = _WEIGHT.search(spec)
+    if found is None:
+        return spec, None
+    rest = found[1] if found[3] else ""
+    return spec[: found.start()] + rest + spec[found.end() :], found[2]
+
+
+def _whole(weights: list[str], text: str) -> list[int]:
+    """The weights as the smallest whole numbers in the same proportion."""
+    for weight in weights:
+        if not _DECIMAL.fullmatch(weight) or not Fraction(weight):
+            raise UserError(f"{text!r}: weight must be a number above 0, not {weight!r}")
+    fractions = [Fraction(weight) for weight in weights]
+    scale = math.lcm(*(fraction.denominator for fraction in fractions))
+    whole = [int(fraction * scale) for fraction in fractions]
+    whole = [weight // math.gcd(*whole) for weight in whole]
+    if sum(whole) > _LARGEST:
+        raise UserError(f"{text!r}: the weights differ in more than six digits; round them")
+    return whole
+
+
+def open_source(spec: str, quiet: bool = True, field: str = "corpus.source") -> Source:
+    """Open the source that ``spec`` names; its documents are read later.
+
+    Args:
+        spec: ``NAME[:key=value,...]``, ``hf:NAME[:key=value,...]``, or a path or pattern, which may
+            be followed by ``:key=value,...``. A name wins over a file called the same (``./NAME``).
         quiet: show no progress of downloads.
         field: the configuration's field that it stands in, for messages.
 
@@ -33,27 +115,26 @@ def open_source(spec: str, quiet: bool = True, field: str = "corpus.source") -> 
         UserError: there is no such source, or its options are wrong.
     """
     name, _, rest = spec.partition(":")
-    if name in SOURCES:
-        return SOURCES[name](rest, spec, quiet)
+    names = named_sources()
+    if name in names:
+        return names[name](rest, spec, quiet)
     path, rest = _split_path(spec)
-    if spec and path.exists():  # Path("") is the folder one is in
-        return open_path(path, parse_options(rest, spec), spec)
-    valid = (
-        f"valid: {', '.join(SOURCES)} (hf as hf:NAME, a dataset of the Hugging Face hub), "
-        f"or a path to files ({FILE_KINDS}) or a folder of them"
-    )
-    looks_like_path = "/" in name or "\\" in name or Path(name).suffix
-    kind = "no file or folder" if looks_like_path else "unknown source"
-    raise UserError(f"{field}: {kind} {name!r}; {valid}")
+    if exists(path) or glob.has_magic(path):
+        return open_files(path, parse_options(rest, spec), spec)
+    files = f"files ({file_formats()}), a folder of them or a pattern"
+    if looks_like_path(path) or "/" in path or Path(path).suffix:
+        raise missing_path(field, path, f"{files}; hf:NAME is a dataset of the Hugging Face hub")
+    raise UserError(f"{field}: {unknown('source', name, names)} (hf as hf:NAME), or {files}")
 
 
-def _split_path(spec: str) -> tuple[Path, str]:
-    """Cut at the first colon before which there is a path that exists; paths may hold colons."""
+def _split_path(spec: str) -> tuple[str, str]:
+    """Cut where the options begin: a path may hold colons, and one that exists is taken whole."""
     cuts = [len(spec), *(place for place, letter in enumerate(spec) if letter == ":")]
     for cut in cuts:
-        if Path(spec[:cut]).exists() and spec[:cut]:
-            return Path(spec[:cut]), spec[cut + 1 :]
-    return Path(spec), ""
+        if exists(spec[:cut]):
+            return spec[:cut], spec[cut + 1 :]
+    found = _OPTIONS.fullmatch(spec)
+    return (found[1], found[2] or "") if found else (spec, "")
 
 
 def _standard_library(rest: str, spec: str, quiet: bool) -> Source:
@@ -61,23 +142,40 @@ def _standard_library(rest: str, spec: str, quiet: bool) -> Source:
     if rest:
         raise UserError(f"{spec!r}: python-stdlib has no options")
     root = Path(sysconfig.get_path("stdlib"))
-    files = [
-        path
-        for path in sorted(root.rglob("*.py"))
-        if not _NOT_LIBRARY.intersection(path.relative_to(root).parts)
-    ]
-    contents = [[path.relative_to(root).as_posix(), sha256_of(path)] for path in files]
+    contents, files, skipped = [], list[Path](), list[str]()
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root)
+        if _NOT_LIBRARY.intersection(name.parts):
+            continue
+        with readable(path):
+            data = path.read_bytes()
+        contents.append([name.as_posix(), hashlib.sha256(data).hexdigest()])
+        if _python_text(data) is None:
+            skipped.append(name.as_posix())
+        else:
+            files.append(path)
     identity = digest("python-stdlib", 1, contents)
-    return Source(Documents(spec, identity, partial(_python_files, files)))
+    left = f", {len(skipped)} of a wrong encoding skipped ({listed(skipped, 3)})" if skipped else ""
+    summary = f"{counted(len(files), 'file')}{left}"
+    return Source(Documents(spec, identity, partial(_python_files, files)), summary=summary)
 
 
 def _python_files(files: list[Path]) -> Iterator[str]:
     for path in files:
-        try:
-            with tokenize.open(path) as file:  # reads the encoding that the file declares
-                yield file.read()
-        except (SyntaxError, UnicodeDecodeError):
-            continue  # a sample of a wrong encoding, kept in the library on purpose
+        with readable(path):
+            text = _python_text(path.read_bytes())
+        if text is None:
+            raise UserError(f"{path} has changed since reading began; start again")
+        yield text
+
+
+def _python_text(data: bytes) -> str | None:
+    """A source file in the encoding that it declares; None if it is not in that."""
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+        return io.TextIOWrapper(io.BytesIO(data), encoding).read()
+    except (SyntaxError, UnicodeDecodeError):
+        return None  # a sample of a wrong encoding, kept in the library on purpose
 
 
 def _hub(rest: str, spec: str, quiet: bool) -> Source:
@@ -100,8 +198,10 @@ def _no_name(rest: str, spec: str) -> dict[str, str]:
     return options
 
 
-SOURCES: dict[str, Callable[[str, str, bool], Source]] = {
-    "python-stdlib": _standard_library,
-    **{name: partial(_preset, preset) for name, preset in PRESETS.items()},
-    "hf": _hub,
-}
+def named_sources() -> dict[str, Callable[[str, str, bool], Source]]:
+    """What opens the corpora that have a name: (options, the whole spec, quiet) -> the corpus."""
+    return {
+        "python-stdlib": _standard_library,
+        **{name: partial(_preset, preset) for name, preset in PRESETS.items()},
+        "hf": _hub,
+    }

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from unmask.base.errors import UserError
 from unmask.base.files import sha256_of, write_whole
+from unmask.base.hub import loading
 from unmask.data.cache import kept
 from unmask.data.documents import digest
 
@@ -21,7 +22,7 @@ MASK_SHOWN = "░"
 SEPARATOR_SHOWN = "\n¶\n"
 _SEPARATOR, _MASK = "<|sep|>", "<|mask|>"
 _SMALLEST_BPE = 256 + 2
-_VALID = "valid: bytes, bpe:N, or the name or folder of a Hugging Face tokenizer"
+_VALID = "bytes, bpe:N, or the name or folder of a Hugging Face tokenizer"
 _KIND_FILE = "unmask.json"
 _HUB_FILE = "tokenizer.json"
 _SIGNS = (".", "\n", "a", "x")  # of kinds that tokenizers treat differently
@@ -199,7 +200,7 @@ class HubTokenizer:
             name = self._backend.id_to_token(int(ids[self._reserved[ids]][0]))
             raise UserError(
                 f"corpus.tokenizer: it turns text into its special token {name!r}, as in a "
-                f"document that begins {text[:40]!r}; choose another ({_VALID})"
+                f"document that begins {text[:40]!r}; choose another (valid: {_VALID})"
             )
         return ids
 
@@ -345,13 +346,10 @@ def _saved_kind(folder: Path) -> str | None:
 def _from_hub(name: str) -> Any:
     from transformers import AutoTokenizer  # noqa: PLC0415
 
-    try:
+    with loading(name, "corpus.tokenizer", _VALID):
         fast = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except Exception as error:  # the hub, the network and the parsers raise a great many kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"cannot load corpus.tokenizer {name!r}: {reason} ({_VALID})") from error
     if not fast.is_fast:
-        raise UserError(f"corpus.tokenizer {name!r} has no fast version; {_VALID}")
+        raise UserError(f"corpus.tokenizer {name!r} has no fast version; valid: {_VALID}")
     return fast
 
 

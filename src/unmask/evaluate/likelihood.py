@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,11 +19,12 @@ from rich.progress import (
 
 from unmask.base.errors import UserError
 from unmask.base.text import visible
+from unmask.base.wording import counted
 from unmask.data import Blocks
 from unmask.data.coverage import Coverage
 from unmask.data.detokenize import choose_detokenizer, detokenized
 from unmask.data.documents import Documents
-from unmask.data.load import own_validation, pack_text, whole_text
+from unmask.data.load import pack_own_validation, pack_text, whole_text
 from unmask.diffusion.bound import Bound
 from unmask.diffusion.estimators import find_estimator
 from unmask.evaluate.subject import Subject, subject_of
@@ -150,20 +152,27 @@ def evaluate_subject(
             f"detokenize: {options.detokenize} is for another corpus; a run's own validation "
             "split is read as in training"
         )
+    size_asked_for = options.block_size is not None
     options = check_options(subject, options)
     if console is not None and not console.is_terminal:  # where a bar is shown instead
         console.print(f"evaluating {subject.name} on {source or OWN}", soft_wrap=True)
     assert options.block_size is not None and options.packing is not None
-    documents, rule = _documents(subject, source, options, console)
-    text = detokenized(documents, rule)
-    packing = options.packing
-    if source is not None and packing == "wrap":
-        packing = "cover"  # all of the text; a run's own is read as in training, without the rest
-    blocks = pack_text(text, subject.tokenizer, options.block_size, packing, console=console)
+    if source is None:
+        blocks, documents, rule = _own_blocks(subject, options, console), None, "none"
+    else:
+        documents = whole_text(source, console)
+        rule = choose_detokenizer(options.detokenize, source)
+        text = detokenized(documents, rule)
+        # All of the text; a run's own is read as in training, without what is left over.
+        packing = "cover" if options.packing == "wrap" else options.packing
+        blocks = pack_text(text, subject.tokenizer, options.block_size, packing, console=console)
+        if size_asked_for and packing == "cover" and blocks.n_tokens < options.block_size:
+            raise UserError(
+                f"corpus.block_size {options.block_size} is longer than {text.name} "
+                f"({counted(blocks.n_tokens, 'token')}); at most {blocks.n_tokens}"
+            )
     if subject.corpus is not None:  # a run reads any text in the order it was trained on
-        blocks = replace(blocks, transform=subject.corpus[0].transform)
-    if not len(blocks):
-        raise UserError(f"{text.name} is shorter than one block of {options.block_size} tokens")
+        blocks = replace(blocks, transform=subject.corpus.transform)
     draws = _draws(subject, options)
     affordable = (
         len(blocks) if options.budget is None else options.budget // draws // options.block_size
@@ -194,7 +203,7 @@ def evaluate_subject(
         block_size=options.block_size,
         bound=bound,
         bits_per_byte=bound.bits_per_byte(blocks.n_tokens, blocks.n_bytes),
-        word_ppl=None if source is None else _word_ppl(bound, blocks, documents),
+        word_ppl=None if documents is None else _word_ppl(bound, blocks, documents),
         coverage=blocks.coverage,
     )
 
@@ -231,17 +240,19 @@ def _draws(subject: Subject, options: LikelihoodOptions) -> int:
     return 1 if subject.denoiser.causal else options.draws
 
 
-def _documents(
-    subject: Subject, source: str | None, options: LikelihoodOptions, console: Console | None
-) -> tuple[Documents, str]:
-    """The documents as published, and the name of their detokeniser."""
-    if source is not None:
-        return whole_text(source, quiet=console is None), choose_detokenizer(
-            options.detokenize, source
-        )
+def _own_blocks(subject: Subject, options: LikelihoodOptions, console: Console | None) -> Blocks:
+    """The validation text of a run, packed as in training: what is left over is dropped."""
+    assert options.block_size is not None and options.packing is not None
     if subject.corpus is None:
         raise UserError(f"{subject.name} has no corpus of its own: give corpus.source")
-    return own_validation(*subject.corpus), "none"
+    return pack_own_validation(
+        Path(subject.name),
+        subject.corpus,
+        subject.tokenizer,
+        options.block_size,
+        options.packing,
+        console=console,
+    )
 
 
 def _word_ppl(bound: Bound, blocks: Blocks, documents: Documents) -> float | None:

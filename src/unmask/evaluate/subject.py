@@ -1,19 +1,19 @@
 """What is evaluated: a run's checkpoint or a masked language model of `transformers`."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from unmask.base.errors import UserError
-from unmask.base.files import nearest
+from unmask.base.paths import looks_like_path, missing_path
 from unmask.data import CorpusConfig, Tokenizer
 from unmask.data.tokenizers import hub_tokenizer
 from unmask.model.denoiser import Denoiser
 from unmask.model.masked_lm import MaskedLM, load_masked_network, longest_input
 from unmask.run import Run, open_run
 
+_VALID = "a run's folder, or the folder or hub name of a Hugging Face masked language model"
 _LONGEST_BLOCK = 512
 """What a Hugging Face model is given at most, unless asked for: attention grows with its square."""
 
@@ -29,7 +29,7 @@ class Subject:
         block_size: tokens it reads at once.
         packing: how a text becomes blocks, ``wrap`` or ``pad``.
         checkpoint: the run's step; None for a Hugging Face model.
-        corpus: what a run was trained on, with the SHA-256 of it.
+        corpus: what a run, in the folder ``name``, was trained on.
         largest: the most tokens it can read at once; None: any number.
     """
 
@@ -39,7 +39,7 @@ class Subject:
     block_size: int
     packing: str
     checkpoint: int | None = None
-    corpus: tuple[CorpusConfig, str] | None = field(default=None, repr=False)
+    corpus: CorpusConfig | None = field(default=None, repr=False)
     largest: int | None = None
 
     @property
@@ -66,11 +66,8 @@ def open_subject(
         run = open_run(folder, checkpoint)
         run.model.to(device)
         return subject_of(run)
-    if not folder.exists() and _looks_local(name):
-        raise UserError(
-            f"there is no folder {name}{nearest(folder)}; valid: a run's folder, or a Hugging Face "
-            "model's folder or hub name"
-        )
+    if not folder.exists() and looks_like_path(name):
+        raise missing_path("model", name, _VALID)
     if folder.exists() and not (folder / "config.json").is_file():
         raise UserError(
             f"{name} is neither a run (it holds no config.yaml) nor a Hugging Face model "
@@ -86,16 +83,8 @@ def open_subject(
         raise UserError(f"{name} is no run's folder, and no Hugging Face model: {error}") from None
 
 
-def _looks_local(name: str) -> bool:
-    """Whether a name can only be meant as a path: asking the hub for it would take a minute."""
-    beside = Path(name).parent
-    here = beside != Path() and beside.is_dir()
-    return here or name.startswith(("/", ".", "~")) or name.count("/") > 1
-
-
 def subject_of(run: Run) -> Subject:
     """A run as what is evaluated; its model stays where it is."""
-    facts = json.loads((run.folder / "corpus.json").read_text())
     return Subject(
         name=str(run.folder),
         denoiser=run.model,
@@ -103,7 +92,7 @@ def subject_of(run: Run) -> Subject:
         block_size=run.config.corpus.block_size,
         packing=run.config.corpus.packing,
         checkpoint=run.checkpoint.progress.step,
-        corpus=(run.config.corpus, facts["sha256"]),
+        corpus=run.config.corpus,
     )
 
 

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from unmask.base.errors import UserError
-from unmask.base.files import nearest
-from unmask.data.files import list_files
+from unmask.base.paths import missing_path
+from unmask.data.files import find_files
 from unmask.evaluate.likelihood import Evaluation, LikelihoodOptions, evaluate_subject
 from unmask.evaluate.subject import Subject
 
@@ -53,11 +53,8 @@ def suite_sources(suite: str) -> list[str]:
     if suite == "zeroshot":
         return list(ZEROSHOT)
     if not Path(suite).is_dir():
-        raise UserError(
-            f"the suite {suite!r} is no folder{nearest(Path(suite))}; valid: zeroshot, or a folder "
-            "of texts"
-        )
-    return [str(path) for path in list_files(Path(suite))]
+        raise missing_path("suite", suite, "zeroshot, or a folder of texts")
+    return [str(path) for path in find_files(suite).files]
 
 
 def evaluate_corpora(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unmask.base.errors import UserError
+from unmask.base.hub import loading
 
 
 class MaskedLM(nn.Module):
@@ -114,7 +115,8 @@ def load_masked_network(name: str) -> Any:
     """
     from transformers import AutoModelForMaskedLM  # noqa: PLC0415
 
-    try:
+    valid = "the folder or hub name of a masked language model with safetensors"
+    with loading(name, "masked language model", valid):
         network, info = AutoModelForMaskedLM.from_pretrained(
             name,
             use_safetensors=True,
@@ -122,9 +124,6 @@ def load_masked_network(name: str) -> Any:
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except Exception as error:  # the hub, the network and the parsers raise a great many kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise UserError(f"cannot load {name} as a masked language model: {reason}") from error
     if info["missing_keys"]:
         raise UserError(
             f"{name} lacks weights of a masked language model, "

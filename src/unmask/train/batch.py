@@ -115,4 +115,4 @@ def _draw(
 
 
 def _blocks(portion: Portion, blocks: Blocks, seed: int, step: int) -> Tensor:
-    return sample_blocks(seed, step, portion.sequences, portion.n_sequences, len(blocks))
+    return sample_blocks(seed, step, portion.sequences, portion.n_sequences, blocks.parts)

@@ -174,7 +174,7 @@ def _failure(
     step: int, data: Data, seed: int, batch_size: int, checkpoints: Path
 ) -> TrainingFailed:
     """Say which step went wrong, on which blocks (counters tell), and what to go back to."""
-    blocks = sample_blocks(seed, step, torch.arange(batch_size), batch_size, len(data.train))
+    blocks = sample_blocks(seed, step, torch.arange(batch_size), batch_size, data.train.parts)
     good = last_whole(checkpoints)
     return TrainingFailed(
         f"the loss or a gradient is not finite at step {step} (training blocks "

@@ -98,7 +98,7 @@ def test_json_alone_and_no_learning_rate_changes_nothing(folder: Path, unmask: C
         "--recipes", "bell",
     )  # fmt: skip
     assert status == 0
-    record = json.loads(text[text.index("{") :])
+    record = json.loads(text[text.index("{") :].splitlines()[0])
     assert [t["recipe"] for t in record["transfer"]] == ["bell"]
     assert torch.tensor(record["transfer"][0]["change"]).abs().max() == 0
     assert (folder / "learnability/index.html").is_file()

@@ -81,9 +81,7 @@ def locality_of_run(run: Run, *, blocks: int, targets: int, seed: int, console: 
             f"{run.folder} is an autoregressive twin, which masks nothing; valid: a run of any "
             "other recipe"
         )
-    data = load_data(run.config.corpus, console=console)
-    if data.tokenizer.fingerprint != run.tokenizer.fingerprint:
-        raise UserError(f"the corpus of {run.folder} is no longer what the run was trained on")
+    data = load_data(run.config.corpus, console=console, run=run.folder)
     record, locality = _corpus_part(data, run.config.corpus, recipe.main, seed, console)
     chosen = evenly_spaced(len(data.valid), blocks)
     mask_id = run.tokenizer.mask_id

@@ -1,0 +1,109 @@
+"""The Hugging Face hub: whether it can be reached is found out in seconds, not by its retries."""
+
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from threading import Thread
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from unmask.base.errors import UserError
+from unmask.base.paths import exists, looks_like_path, missing_path
+
+_PATIENCE = 4.0  # seconds for one connection
+_LONGEST = 300  # characters of a library's reason
+
+
+@contextmanager
+def loading(name: str, what: str, valid: str) -> Iterator[None]:
+    """Load something by its local path or its name on the hub.
+
+    Where the hub cannot be reached, the libraries of Hugging Face look in their caches alone while
+    the block runs. Whatever goes wrong in it becomes one sentence.
+
+    Args:
+        name: the path or name.
+        what: what it is, for messages (``corpus.tokenizer``).
+        valid: what could stand there instead.
+
+    Raises:
+        UserError: ``name`` can only be a path and is not there, or it cannot be loaded.
+    """
+    there = exists(name)
+    if not there and looks_like_path(name):
+        raise missing_path(what, name, valid)
+    offline = False if there else _set_offline()
+    try:
+        with _caches_alone(not there and not offline and not reachable()):
+            yield
+    except UserError:
+        raise
+    except Exception as error:  # the hub, the network and the parsers raise a great many kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:_LONGEST]
+        if not there:
+            reason += _why_not(offline)
+        raise UserError(f"cannot load {what} {name!r}: {reason}; valid: {valid}") from error
+
+
+@cache
+def reachable() -> bool:
+    """Whether the hub, or the proxy before it, takes a connection; asked once in a process."""
+    from huggingface_hub import constants  # noqa: PLC0415
+
+    url = urlsplit(constants.ENDPOINT)
+    proxy = getproxies().get(url.scheme)
+    if proxy and not proxy_bypass(url.hostname or ""):
+        url = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+    port = url.port or (80 if url.scheme == "http" else 443)
+    answered = []
+
+    def ask() -> None:
+        try:
+            with socket.create_connection((url.hostname, port), timeout=_PATIENCE):
+                answered.append(True)
+        except OSError:
+            pass
+
+    asking = Thread(target=ask, daemon=True)  # looking up a name has no time limit of its own
+    asking.start()
+    asking.join(_PATIENCE)
+    return bool(answered)
+
+
+def _set_offline() -> bool:
+    """Whether the user keeps the libraries from the hub."""
+    from huggingface_hub import constants  # noqa: PLC0415
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def _why_not(offline: bool) -> str:
+    if offline:
+        return " (HF_HUB_OFFLINE is set, so only what was downloaded before can be had)"
+    if not reachable():
+        return (
+            " (the Hugging Face hub cannot be reached, so only what was downloaded before can be "
+            "had; with HF_HUB_OFFLINE=1 it is not tried)"
+        )
+    return ""
+
+
+@contextmanager
+def _caches_alone(wanted: bool) -> Iterator[None]:
+    """Set the libraries' constants: they read the environment once, when they are imported."""
+    from huggingface_hub import constants  # noqa: PLC0415
+
+    holders: list[Any] = [constants]
+    if "datasets" in sys.modules:
+        holders.append(sys.modules["datasets"].config)
+    before = [(holder, holder.HF_HUB_OFFLINE) for holder in holders]
+    try:
+        for holder, value in before:
+            holder.HF_HUB_OFFLINE = wanted or value
+        yield
+    finally:
+        for holder, value in before:
+            holder.HF_HUB_OFFLINE = value

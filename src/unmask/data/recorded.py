@@ -1,0 +1,46 @@
+"""What a run records of its corpus, and whether a corpus is still that one."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unmask.base.errors import UserError
+
+RECORD = "corpus.json"
+
+
+def recorded_facts(run: Path) -> dict[str, Any]:
+    """The facts in a run's folder, as `unmask.data.load.Data` has them.
+
+    Raises:
+        UserError: there are none, or they cannot be read.
+    """
+    path = run / RECORD
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(facts["sha256"], str):
+            return dict(facts)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise UserError(f"{path} is damaged: it does not say what the run was trained on")
+
+
+def check_same_corpus(run: Path, facts: Mapping[str, Any]) -> None:
+    """Compare a corpus with the one that a run was trained on.
+
+    Args:
+        run: the run's folder.
+        facts: ``source`` and ``sha256`` of the corpus, as `unmask.data.load.Data` has them.
+
+    Raises:
+        UserError: it is another, or the run does not say which it was trained on.
+    """
+    then, now = recorded_facts(run)["sha256"], facts["sha256"]
+    if then != now:
+        raise UserError(
+            f"the corpus {facts['source']} is no longer what the run {run} was trained on "
+            f"(SHA-256 {then[:12]} then, {now[:12]} now)"
+        )
