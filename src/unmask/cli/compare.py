@@ -32,7 +32,7 @@ class CompareArguments:
 
     config_values: Annotated[Config, tyro.conf.arg(name="")]
     run: Path
-    """Folder of the comparison: the runs, comparison.json and report/ go there."""
+    """Folder of the comparison: plan.json, the runs, comparison.json and report/ go there."""
     recipes: str = "standard,bell"
     """The baseline, then what is compared with it: NAME[:key=value,...][+train.option=value...];
     all: every named recipe, and bell:auto."""
@@ -60,7 +60,7 @@ def compare_command(arguments: Sequence[str], console: Console) -> int:
     jobs = checked_jobs(parsed.seeds, parsed.jobs)
     arms = parse_arms(parsed.recipes, parsed.config_values)
     try:
-        summary = compare(
+        comparison = compare(
             arms,
             parsed.seeds,
             parsed.run,
@@ -71,8 +71,7 @@ def compare_command(arguments: Sequence[str], console: Console) -> int:
     except Interrupted as stopped:
         console.print(STOPPED)
         return 128 + stopped.number
-    console.print(summary_table(summary))
+    console.print(summary_table(comparison))
     console.print(f"records: {parsed.run / 'comparison.json'}", soft_wrap=True)
     console.print(f"report:  {write_report(parsed.run)}", soft_wrap=True)
-    states = {run["state"] for recipe in summary["recipes"] for run in recipe["runs"]}
-    return 0 if states == {"done"} else 1
+    return 0 if all(run.done for arm in comparison.arms for run in arm.runs) else 1

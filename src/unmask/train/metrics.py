@@ -113,14 +113,26 @@ def forget_after(folder: Path, step: int) -> None:
     """Drop the records after a step: what a resumed run is about to write again."""
     for path in (folder / METRICS, folder / BLOCKS):
         if path.exists():
-            kept = [r for r in read_records(path) if r["step"] <= step]
+            kept = [r for r in read_records(path)[0] if r["step"] <= step]
             write_whole(path, "".join(json.dumps(r) + "\n" for r in kept).encode())
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records in a file; a last line cut short by a crash is left out."""
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+def read_records(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The records in a file by step, and how many of its lines are none and left out.
+
+    A last line without its end was cut short by a crash, which is no damage. A file that is not
+    there has no records.
+    """
+    if not path.is_file():
+        return [], 0
+    records, damaged = [], 0
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
+        try:
+            record = json.loads(line)
+            records.append({**record, "step": int(record["step"])})
+        except (ValueError, KeyError, TypeError):
+            damaged += bool(line.strip())
+    return sorted(records, key=lambda record: int(record["step"])), damaged
 
 
 def _numbers(record: dict[str, Any]) -> list[tuple[str, float]]:

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from unmask.compare.records import Record
+from unmask.analyze.page import Record
 from unmask.plot.figure import Plot
 from unmask.plot.style import COLOURS, INK, LINES, MARKERS, figure
 

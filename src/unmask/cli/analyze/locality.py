@@ -9,9 +9,12 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from unmask.analyze.locality.page import write_locality
-from unmask.analyze.locality.study import locality_of_corpus, locality_of_run, save_locality
-from unmask.analyze.locality.words import reasoning
+from unmask.analyze.locality.study import (
+    locality_of_corpus,
+    locality_of_run,
+    reasoning,
+    save_locality,
+)
 from unmask.base.errors import UserError
 from unmask.data import CorpusConfig
 from unmask.run import open_run
@@ -67,8 +70,7 @@ def locality_command(arguments: Sequence[str], console: Console) -> int:
             corpus = CorpusConfig(**{**corpus.model_dump(), "source": parsed.source})
         record = locality_of_corpus(corpus, seed=parsed.seed, console=shown)
     if parsed.out is not None:
-        page = write_locality(save_locality(record, parsed.out))
-        shown.print(f"report: {page}", soft_wrap=True)
+        shown.print(f"report: {save_locality(record, parsed.out)}", soft_wrap=True)
     if parsed.json:
         print(json.dumps(record, allow_nan=False))
         return 0
