@@ -37,6 +37,7 @@ from unmask.run import Run, open_run
 from unmask.train.checkpoint import checkpoint_steps
 from unmask.train.device import choose_device
 from unmask.train.optim import learning_rate
+from unmask.train.validation import evenly_spaced
 
 RECORD = "learnability.json"
 
