@@ -254,7 +254,7 @@ def _by_group(entries: list[Record]) -> Plot:
     legend(drawing, keys)
     caption = (
         "The signal-to-noise ratio of one sequence's gradient, weight 1, by group of parameters. "
-        + _NEGATIVE
+        "The estimate is unbiased, so where the truth is near 0 it can come out negative."
     )
     return Plot("gradient_groups", "Gradient signal by part of the network", caption.strip(),
                 drawing)  # fmt: skip
@@ -329,7 +329,8 @@ def _matrix(entry: Record, number: int, budget: Record) -> Plot:
         "optimiser state with t in one bin alone, or uniform in (0, 1): the change of c(t) in "
         f"every bin (nats per masked token / 1000), mean of {budget['restarts']} restarts with "
         "other training blocks and masks. "
-        "Negative (purple): learnt; the scale ends at twice the most that is. In brackets: "
+        "Negative (purple): learnt; the scale ends at twice the most that is, or at the largest "
+        "change where that is less. In brackets: "
         "within two standard errors over the restarts. "
         "Right: the change of the NELBO, with one standard error. Before and after are measured on "
         "the same validation blocks and masks."

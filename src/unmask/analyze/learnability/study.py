@@ -30,7 +30,7 @@ from unmask.analyze.learnability.transfer import (
 from unmask.analyze.page import Record, save_record, write_page
 from unmask.base.environment import environment
 from unmask.base.errors import UserError, unknown
-from unmask.compare.records import Arm, Comparison, load_comparison
+from unmask.compare.records import Arm, Comparison, RunRecord, load_comparison
 from unmask.config import load_config
 from unmask.data import Data, load_data
 from unmask.run import Run, open_run
@@ -102,16 +102,16 @@ def learnability(
     comparison = open_comparison(folder)
     chosen = choose(comparison, recipes, budget.checkpoints)
     curves = curves_record(comparison)
-    data = open_data(chosen[0].folder, console)
+    data = open_data(chosen[0].run.folder, console)
     started = perf_counter()
     gradients, transfers = [], []
     with _progress(chosen, budget, console) as (sampled, stepped):
         for one in chosen:
             for step in one.steps:
-                run = open_run(one.folder, str(step))
+                run = open_run(one.run.folder, str(step))
                 run.model.load_state_dict(run.checkpoint.tensors("model"))  # not the average
                 run.model.to(where)
-                names = {"recipe": one.arm.name, "index": one.arm.index, "seed": one.seed}
+                names = {"recipe": one.arm.name, "index": one.arm.index, "seed": one.run.seed}
                 names |= {"step": step}
                 gradients.append(names | _gradients(run, data, budget, sampled))
                 transfers.append(names | _transfer(run, data, budget, rate, stepped))
@@ -123,7 +123,8 @@ def learnability(
         "gradients": gradients,
         "transfer": transfers,
         "checkpoints": [
-            {"recipe": c.arm.name, "seed": c.seed, "kept": c.kept, "used": c.steps} for c in chosen
+            {"recipe": c.arm.name, "seed": c.run.seed, "kept": c.kept, "used": c.steps}
+            for c in chosen
         ],
         "budget": asdict(budget),
         "seconds": round(perf_counter() - started, 1),
@@ -146,15 +147,13 @@ class Chosen:
 
     Attributes:
         arm: the recipe.
-        seed: of the run.
-        folder: of the run.
+        run: of one seed.
         kept: steps of all its checkpoints.
         steps: those looked at, increasing; the last kept one is among them.
     """
 
     arm: Arm
-    seed: int
-    folder: Path
+    run: RunRecord
     kept: list[int]
     steps: list[int]
 
@@ -196,14 +195,13 @@ def choose(comparison: Comparison, names: Sequence[str], most: int) -> list[Chos
         if name not in arms:
             raise unknown("finished recipe that masks", name, arms)
         run = arms[name].done[0]
-        folder = arms[name].folder / f"seed-{run.seed}"
-        kept = checkpoint_steps(folder / "checkpoints")
+        kept = checkpoint_steps(run.folder / "checkpoints")
         if not kept:
             raise UserError(
-                f"{folder} has no checkpoints, only records: gradients and transfer need the "
+                f"{run.folder} has no checkpoints, only records: gradients and transfer need the "
                 "weights; repeat its unmask compare in another folder and keep them"
             )
-        chosen.append(Chosen(arms[name], run.seed, folder, kept, spaced(kept, most)))
+        chosen.append(Chosen(arms[name], run, kept, spaced(kept, most)))
     return chosen
 
 

@@ -76,7 +76,8 @@ def _bound(comparison: Comparison, x: str, name: str, title: str, xlabel: str) -
     _levels(axes, levels)
     label_axes(axes, xlabel, "NELBO (nats per token)")
     legend(drawing, shown, _unfinished(comparison))
-    caption = f"Validation bound, lower is better. {seeds_sentence(comparison)} "
+    blocks = "" if comparison.blocks == "all" else f" on the {comparison.blocks} blocks"
+    caption = f"Validation bound{blocks}, lower is better. {seeds_sentence(comparison)} "
     if x == "seconds" and len(comparison.seeds) > 1:
         caption += "Runs are interpolated to common times, as far as every seed of a recipe goes. "
     if levels:

@@ -23,8 +23,8 @@ def other_texts(comparison: Comparison) -> Plot | None:
         (_of_corpus(name), "bits_per_byte", "bits per byte", str(name)) for name in names
     ]
     caption = (
-        "Texts of another kind than the training text, in the model's own tokens, at every kept "
-        f"checkpoint; lower is better. {seeds_sentence(comparison)}"
+        "The texts that were asked for, in the model's own tokens, at every checkpoint that was "
+        f"evaluated; lower is better. {seeds_sentence(comparison)}"
     )
     return _panels(comparison, "other_texts", "Zero-shot likelihood", caption, panels)
 

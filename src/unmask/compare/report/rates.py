@@ -40,7 +40,7 @@ def cross_entropies(comparison: Comparison) -> Plot | None:
     caption = (
         "Mean cross-entropy per masked token of the validation blocks, in 10 bins of the mask "
         "rate, at about 10, 25, 50 and 100% of the training; mean over the seeds that are done. "
-        "The area under a curve is the NELBO."
+        "The area under a curve is the NELBO of all blocks."
     )
     if any(arm.causal for arm in comparison.arms):
         caption += " An autoregressive twin masks nothing and has no such curve."
