@@ -42,13 +42,13 @@ def parse_arms(text: str, base: Config) -> dict[str, Config]:
             names.append(part)
     if len(names) < 2:
         raise UserError(
-            f"--recipes {text!r} must name at least two, the baseline first: standard,bell"
+            f"recipes {text!r} must name at least two, the baseline first: standard,bell"
         )
     arms = {name: _parse_arm(name, base) for name in names}
     folders = [folder_name(name) for name in names]
     twice = next((name for name in names if folders.count(folder_name(name)) > 1), None)
     if twice:
-        raise UserError(f"--recipes names {twice!r} twice")
+        raise UserError(f"recipes has {twice!r} twice")
     return arms
 
 
@@ -58,9 +58,9 @@ def _parse_arm(name: str, base: Config) -> Config:
     for option in options:
         key, equals, value = option.partition("=")
         if not equals:
-            raise UserError(f"--recipes: {option!r} in {name!r} is not of the form option=value")
+            raise UserError(f"recipes: {option!r} in {name!r} is not of the form option=value")
         changes[key] = value
     try:
         return with_options(base, changes)
     except UserError as error:
-        raise UserError(f"--recipes {name!r}: {error}") from None
+        raise UserError(f"recipes {name!r}: {error}") from None

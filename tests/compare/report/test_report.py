@@ -15,6 +15,7 @@ from matplotlib.image import imread
 
 import unmask.compare.report
 from unmask.base.errors import UserError
+from unmask.compare import halves_table, load_comparison
 from unmask.compare.report import write_report
 
 Make = Callable[..., Path]
@@ -134,6 +135,32 @@ def test_names_and_samples_are_text(comparison: Make) -> None:
     assert "&lt;script&gt;alert(&#39;sample&#39;)" in page
     assert "if a &lt; b &amp;&amp; c:\n    " in page
     assert r"\x00\x07" in page and "\x00" not in page
+
+
+def test_names_cannot_break_out_of_the_markdown_table(comparison: Make) -> None:
+    lines = halves_table(load_comparison(comparison(), blocks="odd")).splitlines()
+    cells = [len(re.split(r"(?<!\\)\|", line)) for line in lines]
+    assert cells == [11] * 6 and all(line.count("`") in (0, 2) for line in lines)
+
+
+def test_halves_need_their_blocks(comparison: Make) -> None:
+    folder = comparison()
+    odd = load_comparison(folder, blocks="odd")
+    assert odd.baseline.result.nelbo == pytest.approx(4.25)
+    assert odd.baseline.result.other_nelbo == pytest.approx(3.75)
+    (folder / "standard/seed-0/blocks.jsonl").unlink()
+    with pytest.raises(UserError, match=r"standard/seed-0 .* blocks\.jsonl"):
+        load_comparison(folder, blocks="odd")
+    assert load_comparison(folder).arms[1].result.difference is None
+
+
+def test_a_run_that_goes_to_its_end_is_done_whatever_the_plan_says(comparison: Make) -> None:
+    folder = comparison()
+    edit(folder / "plan.json", lambda p: p["recipes"][0]["runs"][0].update(state="running"))
+    path = folder / "standard/seed-1/metrics.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    first, second = load_comparison(folder).baseline.runs
+    assert (first.state, second.state) == ("done", "unfinished")
 
 
 def test_unfinished_runs_are_told(comparison: Make) -> None:
@@ -261,7 +288,6 @@ def test_curves_of_unlike_seeds_are_put_on_one_grid() -> None:
 def test_drawn_rates_of_a_recipe_that_changes_are_of_the_whole_run(comparison: Make) -> None:
     import numpy as np
 
-    from unmask.compare.records import load_comparison
     from unmask.compare.report.rates import drawn_rates
     from unmask.config import load_config, save_config
 
