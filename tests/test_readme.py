@@ -56,7 +56,7 @@ def test_the_commands_are_understood(line: str, monkeypatch: pytest.MonkeyPatch)
         raise Reached
 
     work = ("train_run", "compare", "open_run", "open_subject", "write_report", "load_config")
-    work += ("locality_of_corpus", "learnability", "interventions")
+    work += ("load_comparison", "locality_of_corpus", "learnability", "interventions")
     for module in pkgutil.walk_packages(cli.__path__, "unmask.cli."):
         for name in work:
             found = importlib.import_module(module.name)

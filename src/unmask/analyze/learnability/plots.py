@@ -184,8 +184,9 @@ def _signal(entries: list[Record]) -> Plot:
         row[0].set_ylabel(f"{_NAMES[weight]}\ngradient norm")
     for column, title in enumerate((*_PARTS.values(), "signal-to-noise")):
         grid[0, column].set_title(title)
-        grid[1, column].set_xlabel("mask rate t")
     _one_log_scale(list(grid[:, :3].flat))
+    for axes in grid[0]:
+        axes.set_xlabel("")
     legend(drawing, [_key(entry) for entry in entries])
     caption = (
         "The gradient of one sequence's loss, all parameters together, with t uniform in a bin: "
@@ -227,7 +228,6 @@ def _noise_share(entries: list[Record]) -> Plot:
         axes.set_title(_NAMES[weight])
         mask_rate_axis(axes)
         axes.set_ylim(bottom=0)
-        axes.set_xlabel("mask rate t")
     panels[0].set_ylabel("share of the noise (%)")
     legend(drawing, [_key(entry) for entry in entries])
     caption = (
@@ -249,7 +249,6 @@ def _by_group(entries: list[Record]) -> Plot:
             style = {"marker": marker_of(key), "markersize": 3.5} | line_of(key)
             _draw_ratio(axes, entry, entry["weights"]["flat"][key.name], style)
         axes.set_title(fold(_key(entry).name, 36))
-        axes.set_xlabel("mask rate t")
     panels[0].set_ylabel("signal-to-noise")
     legend(drawing, keys)
     caption = (
@@ -272,7 +271,6 @@ def _over_steps(gradients: list[Record], recipes: list[str]) -> Plot:
             style["label"] = f"step {entry['step']:,}"
             _draw_ratio(axes, entry, entry["weights"]["flat"]["all"], style)
         axes.set_title(fold(recipe, 36))
-        axes.set_xlabel("mask rate t")
         axes.legend(fontsize=7, handlelength=2, loc="best")
     panels[0].set_ylabel("signal-to-noise")
     caption = "The signal-to-noise ratio of one sequence's gradient (weight 1) over training."
