@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
+from jinja2 import UndefinedError
 
 from unmask.base.errors import UserError
 from unmask.base.files import write_whole
@@ -43,7 +43,7 @@ def write_page(path: Path, template: str, plots: Callable[[Record], Iterable[Plo
         content = render(template, record=record, plots=drawn)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, IndexError, TemplateError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, UndefinedError) as error:
         raise UserError(f"{path} is damaged ({type(error).__name__}: {error})") from None
     page = path.parent / "index.html"
     write_whole(page, content)
