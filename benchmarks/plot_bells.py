@@ -3,16 +3,15 @@
     .venv/bin/python benchmarks/plot_bells.py runs/sweep-bpe runs/sweep-bytes docs/bells.png
 
 One panel a comparison, named after its tokenizer: final NELBO against the bell's centre, one line
-a width, on the half of the validation blocks that chose nothing (see halves.py); ``standard`` and
+a width, on the half of the validation blocks that chose nothing (the odd ones); ``standard`` and
 ``flat`` as level lines.
 """
 
 import argparse
-import json
 from pathlib import Path
 
-from halves import evaluations, nelbo
 from unmask.base.files import write_whole
+from unmask.compare import load_comparison
 from unmask.plot.style import MARKERS, as_png, colour, figure, settings
 from unmask.recipe import parse_recipe
 
@@ -23,13 +22,13 @@ def finals(folder: Path) -> tuple[Finals, dict[str, float]]:
     """Final NELBO of the bells by width and centre, and of the other recipes by name."""
     bells: Finals = {}
     others = {}
-    for arm in json.loads((folder / "comparison.json").read_text())["recipes"]:
-        value = nelbo(evaluations(folder / arm["folder"] / "seed-0", 1)[-1])
-        time = parse_recipe(arm["recipe"]).main.time
-        if arm["recipe"].startswith("bell:"):
+    for arm in load_comparison(folder, blocks="odd").arms:
+        value = arm.run(0).evals[-1]["nelbo"]
+        time = parse_recipe(arm.spec).main.time
+        if arm.spec.startswith("bell:"):
             bells.setdefault(f"width {time.std:g}", {})[time.mean] = value  # type: ignore[attr-defined]
         else:
-            others[arm["name"]] = value
+            others[arm.name] = value
     return bells, others
 
 

@@ -2,7 +2,7 @@
 # The small experiments on English books (preset nano, a run takes 2 to 3 minutes on one core): the
 # bell's centre and width for two tokenizers, the parts of the recipe, learning rates, fixed counts.
 # Run it from the repository with the corpus folder's path; it goes on where it was stopped. Tables:
-# .venv/bin/python benchmarks/halves.py RUN_FOLDER/sweep-bpe
+# .venv/bin/unmask report RUN_FOLDER/sweep-bpe --blocks odd --format table
 set -eu
 corpus=${1:?usage: benchmarks/sweeps.sh CORPUS_FOLDER RUN_FOLDER}
 runs=${2:?usage: benchmarks/sweeps.sh CORPUS_FOLDER RUN_FOLDER}

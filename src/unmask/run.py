@@ -189,8 +189,9 @@ def _check_folder(config: Config, folder: Path, resume: bool) -> None:
 def _check_records(folder: Path) -> Checkpoint | None:
     """The checkpoint that training goes on from, and records that can be read."""
     for name in (METRICS, BLOCKS):
-        if (folder / name).exists():
-            read_records(folder / name)
+        _, damage = read_records(folder / name)
+        if damage:
+            raise UserError(damage[0])
     return find_checkpoint(folder / "checkpoints")
 
 

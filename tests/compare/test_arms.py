@@ -4,6 +4,7 @@ import pytest
 
 from unmask.base.errors import UserError
 from unmask.compare import parse_arms
+from unmask.compare.arms import folder_name
 from unmask.config import Config
 from unmask.recipe import RECIPES
 
@@ -11,20 +12,21 @@ from unmask.recipe import RECIPES
 def test_commas_separate_arms_and_parameters() -> None:
     text = "standard,bell:mean=0.35,std=0.15,bell+train.optimizer=muon+train.batch-size=8,flat"
     arms = parse_arms(text, Config())
-    assert [arm.name for arm in arms] == [
+    assert list(arms) == [
         "standard",
         "bell:mean=0.35,std=0.15",
         "bell+train.optimizer=muon+train.batch-size=8",
         "flat",
     ]
-    assert "mean=0.35,std=0.15" in arms[1].config.recipe
-    assert arms[2].config.train.optimizer == "muon" and arms[2].config.train.batch_size == 8
-    assert arms[0].config.train == Config().train
+    standard, bell, muon, _ = arms.values()
+    assert "mean=0.35,std=0.15" in bell.recipe
+    assert muon.train.optimizer == "muon" and muon.train.batch_size == 8
+    assert standard.train == Config().train
 
 
 def test_folders_are_plain_and_different() -> None:
     names = "standard,bell,bell:mean=0.4,bell:mean=0.45,bell+train.optimizer=muon"
-    folders = [arm.folder for arm in parse_arms(names, Config())]
+    folders = [folder_name(arm) for arm in parse_arms(names, Config())]
     assert folders[:2] == ["standard", "bell"]
     assert len(set(folders)) == 5
     assert all(set('/\\:*?"<>|+ ').isdisjoint(folder) for folder in folders)
@@ -32,8 +34,8 @@ def test_folders_are_plain_and_different() -> None:
 
 def test_all_stands_for_every_named_recipe_and_the_corpus_s_bell() -> None:
     arms = parse_arms("all", Config())
-    assert [arm.name for arm in arms] == [*RECIPES, "bell:auto"]
-    assert arms[0].name == "standard"
+    assert list(arms) == [*RECIPES, "bell:auto"]
+    assert next(iter(arms)) == "standard"
 
 
 @pytest.mark.parametrize(

@@ -54,14 +54,15 @@ def test_compare_writes_what_the_contract_says(
     own = found["recipes"][0]["levels"]
     assert all(level["steps_ratio"] == pytest.approx(1) for level in own)
     assert {"machine", "versions"} <= set(found)
-    times = json.loads((folder / "times.json").read_text())
-    assert sum(times["bell:std=0.25"]["histogram"]) / 40 == pytest.approx(1)
+    (folder / "comparison.json").unlink()  # an output, which nothing reads
 
     page = (folder / "report/index.html").read_text()
     assert "bell:std=0.25" in page and "<svg" in page
     assert list((folder / "report").glob("*.png"))
     (folder / "report/index.html").unlink()
     assert unmask("report", folder)[0] == 0
+    status, text = unmask("report", folder, "--format", "json")
+    assert status == 0 and json.loads(text) == {"blocks": "all", **found}
     assert (folder / "report/index.html").read_text() == page
 
     # Within a seed the arms share the initial weights and the evaluation noise.
@@ -115,6 +116,8 @@ def test_killed_half_way_and_repeated(small: list[str], unmask: Call, tmp_path: 
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT and "repeat" in output
     assert evals(folder / "bell/seed-0")[-1]["step"] < steps
+    status, text = unmask("report", folder, "--format", "json")  # as far as it has come
+    assert status == 0 and json.loads(text)["recipes"][1]["runs"][0]["state"] == "unfinished"
     done = subprocess.run([*command, "--jobs", "2"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     for arm in ("standard", "bell"):
@@ -167,9 +170,9 @@ def test_bad_comparisons(unmask: Call, tiny: list[str], tmp_path: Path) -> None:
         (["--recipes", "bell,bell+corpus.block_size=16"], "corpus.block_size"),
         (["--seeds", "0"], "--seeds"),
         (["--jobs", "-1"], "--jobs"),
-        (["--evaluate"], "--quality.corpora"),
+        (["--evaluate"], "quality.corpora"),
         (["--evaluate", "--quality.corpora", "nowhere.txt"], "nowhere.txt"),
-        (["--evaluate", "--quality.judge", "x", "--quality.num", "1"], "--quality.num"),
+        (["--evaluate", "--quality.judge", "x", "--quality.num", "1"], "quality.num"),
         (["--evaluate", "--quality.judge", "x/y.gguf"], "cannot load judge"),
         (["--evaluate", "--quality.corpora", "a/x.txt", "b/x.txt"], "two have one name"),
         (["--corpus.source", "nowhere"], "nowhere"),
@@ -178,4 +181,4 @@ def test_bad_comparisons(unmask: Call, tiny: list[str], tmp_path: Path) -> None:
         assert status == 2 and said in text, text
         assert not (tmp_path / "c").exists()
     status, text = unmask("report", tmp_path)
-    assert status == 2 and "comparison.json" in text
+    assert status == 2 and "neither plan.json nor comparison.json" in text

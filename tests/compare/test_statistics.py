@@ -15,7 +15,9 @@ from unmask.compare.statistics import (
     level_at,
     mean_and_half_width,
     paired_difference,
+    ratio_spread,
     speed_up,
+    spread,
     student_t,
 )
 
@@ -31,28 +33,28 @@ def curve(rate: float, steps: int = 1000, every: int = 20, seconds_a_step: float
 def test_a_known_ratio_is_found_at_every_level(factor: float, percent: float) -> None:
     level, steps, seconds = speed_up([curve(0.01)], [curve(0.01 * factor)], percent)
     assert level == pytest.approx(9 / (1 + 0.01 * 10 * percent), rel=1e-3)
-    assert steps.value == pytest.approx(factor, rel=0.02)
-    assert seconds.value == pytest.approx(factor, rel=0.02)
+    assert steps.mean == pytest.approx(factor, rel=0.02)
+    assert seconds.mean == pytest.approx(factor, rel=0.02)
     assert steps.low is None  # one seed, no interval
 
 
 def test_seconds_count_what_a_step_costs() -> None:
     slow_steps = curve(0.02, seconds_a_step=1.5)
     _, steps, seconds = speed_up([curve(0.01)], [slow_steps], 100)
-    assert steps.value == pytest.approx(2, rel=0.02)
-    assert seconds.value == pytest.approx(2 / 3, rel=0.02)
+    assert steps.mean == pytest.approx(2, rel=0.02)
+    assert seconds.mean == pytest.approx(2 / 3, rel=0.02)
 
 
 def test_a_level_that_is_not_reached_is_never_extrapolated() -> None:
     _, steps, _ = speed_up([curve(0.01)] * 2, [curve(0.02), curve(0.009)], 100)
-    assert steps.value is None and steps.low is None
-    assert (steps.reached, steps.seeds) == (1, 2)
+    assert steps.mean is None and steps.low is None
+    assert steps.known == 1 and len(steps.values) == 2
 
 
 def test_the_baseline_against_itself_is_one() -> None:
     noisy = Curve([0, 10, 20, 30], [0, 1, 2, 3], [9.0, 5.0, 6.0, 4.0])
     for percent in (10, 25, 50, 66, 75, 100):
-        assert speed_up([noisy], [noisy], percent)[1].value == pytest.approx(1)
+        assert speed_up([noisy], [noisy], percent)[1].mean == pytest.approx(1)
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])
@@ -79,6 +81,16 @@ def test_mean_and_half_width_is_scipys_interval() -> None:
     low, high = stats.t.interval(0.95, 3, loc=mean, scale=stats.sem(values))
     assert (mean - half, mean + half) == pytest.approx((low, high))
     assert mean_and_half_width([1.5]) == (1.5, None)
+
+
+def test_spreads() -> None:
+    found = spread([1.0, 3.0])
+    half = 12.706 * math.sqrt(2 / 2)
+    assert found.mean == 2 and found.low == pytest.approx(2 - half, abs=1e-3)
+    assert found.values == [1.0, 3.0] and spread([1.0]).low is None
+    ratio = ratio_spread([2.0, 8.0])
+    assert ratio.mean == pytest.approx(4) and ratio.low == pytest.approx(4 / 2**12.706, rel=1e-3)
+    assert ratio_spread([2.0, None]).mean is None and ratio_spread([2.0, None]).known == 1
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=30))

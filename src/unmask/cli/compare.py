@@ -28,7 +28,8 @@ class CompareArguments(TrainedOptions):
     """
 
     run: Path = Field(
-        description="folder of the comparison: the runs, comparison.json and report/ go there"
+        description="folder of the comparison: plan.json, the runs, comparison.json and report/ "
+        "go there"
     )
     recipes: str = Field(
         "standard,bell",
@@ -64,7 +65,7 @@ def compare_command(arguments: Sequence[str]) -> int:
     arms = parse_arms(parsed.recipes, parsed.config_values)
     console = PlainConsole()
     try:
-        summary = compare(
+        comparison = compare(
             arms,
             parsed.seeds,
             parsed.run,
@@ -75,8 +76,7 @@ def compare_command(arguments: Sequence[str]) -> int:
     except Interrupted as stopped:
         console.print(STOPPED)
         return 128 + stopped.number
-    console.print(summary_table(summary))
+    console.print(summary_table(comparison))
     print_result(f"records: {parsed.run / 'comparison.json'}")
     print_result(f"report:  {write_report(parsed.run)}")
-    states = {run["state"] for recipe in summary["recipes"] for run in recipe["runs"]}
-    return 0 if states == {"done"} else 1
+    return 0 if all(run.done for arm in comparison.arms for run in arm.runs) else 1

@@ -5,11 +5,22 @@ from typing import TYPE_CHECKING
 from unmask.base.front import on_demand
 
 if TYPE_CHECKING:
-    from unmask.compare.arms import Arm, parse_arms
+    from unmask.compare.arms import parse_arms
     from unmask.compare.launch import Interrupted
     from unmask.compare.options import QualityOptions
-    from unmask.compare.plan import compare, summary_table
+    from unmask.compare.plan import compare
+    from unmask.compare.records import load_comparison
+    from unmask.compare.tables import halves_table, summary, summary_table
 
-__all__ = ["Arm", "Interrupted", "QualityOptions", "compare", "parse_arms", "summary_table"]
+__all__ = [
+    "Interrupted",
+    "QualityOptions",
+    "compare",
+    "halves_table",
+    "load_comparison",
+    "parse_arms",
+    "summary",
+    "summary_table",
+]
 
-__getattr__ = on_demand(__name__, "options", "arms", "launch", "plan")
+__getattr__ = on_demand(__name__, "options", "arms", "launch", "plan", "records", "tables")

@@ -1,7 +1,6 @@
 """The arms of a comparison: recipes, each perhaps with training options of its own."""
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from unmask.base.errors import UserError
@@ -12,25 +11,12 @@ ALL = "all"
 """In place of a list: every named recipe, ``standard`` first, and ``bell:auto``."""
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One of the things compared.
-
-    Attributes:
-        name: as the user wrote it, ``standard+train.optimizer=muon``.
-        config: its configuration, apart from the seed.
-    """
-
-    name: str
-    config: Config
-
-    @property
-    def folder(self) -> str:
-        """The name as a folder's: anything unusual in it becomes an underscore."""
-        return re.sub(r"[^A-Za-z0-9.=,-]+", "_", self.name)
+def folder_name(arm: str) -> str:
+    """An arm's name as a folder's: anything unusual in it becomes an underscore."""
+    return re.sub(r"[^A-Za-z0-9.=,-]+", "_", arm)
 
 
-def parse_arms(text: str, base: Config) -> list[Arm]:
+def parse_arms(text: str, base: Config) -> dict[str, Config]:
     """Read ``NAME[:key=value,...][+option=value...],NAME...``.
 
     A comma separates arms, and the parameters of a recipe too: a part of the form ``key=value``
@@ -39,6 +25,9 @@ def parse_arms(text: str, base: Config) -> list[Arm]:
     Args:
         text: such as ``standard,bell:mean=0.4,std=0.15,bell+train.optimizer=muon``, or ``all``.
         base: the configuration that the arms share.
+
+    Returns:
+        Each arm's configuration by its name, the baseline first.
 
     Raises:
         UserError: an empty list, a name twice, or a recipe or option that is not valid.
@@ -53,25 +42,25 @@ def parse_arms(text: str, base: Config) -> list[Arm]:
             names.append(part)
     if len(names) < 2:
         raise UserError(
-            f"--recipes {text!r} must name at least two, the baseline first: standard,bell"
+            f"recipes {text!r} must name at least two, the baseline first: standard,bell"
         )
-    arms = [_parse_arm(name, base) for name in names]
-    folders = [arm.folder for arm in arms]
-    twice = next((arm.name for arm in arms if folders.count(arm.folder) > 1), None)
+    arms = {name: _parse_arm(name, base) for name in names}
+    folders = [folder_name(name) for name in names]
+    twice = next((name for name in names if folders.count(folder_name(name)) > 1), None)
     if twice:
-        raise UserError(f"--recipes names {twice!r} twice")
+        raise UserError(f"recipes has {twice!r} twice")
     return arms
 
 
-def _parse_arm(name: str, base: Config) -> Arm:
+def _parse_arm(name: str, base: Config) -> Config:
     recipe, *options = name.split("+")
     changes: dict[str, Any] = {"recipe": recipe}
     for option in options:
         key, equals, value = option.partition("=")
         if not equals:
-            raise UserError(f"--recipes: {option!r} in {name!r} is not of the form option=value")
+            raise UserError(f"recipes: {option!r} in {name!r} is not of the form option=value")
         changes[key] = value
     try:
-        return Arm(name, with_options(base, changes))
+        return with_options(base, changes)
     except UserError as error:
-        raise UserError(f"--recipes {name!r}: {error}") from None
+        raise UserError(f"recipes {name!r}: {error}") from None

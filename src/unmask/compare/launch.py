@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from unmask.compare.arms import Arm
-from unmask.config import Config, save_config, with_options
+from unmask.config import Config, save_config
 from unmask.train import TRAINING_FAILED
 from unmask.train.metrics import METRICS, read_records
 
@@ -28,33 +28,30 @@ class Trial:
     """One run of a comparison: an arm with a seed.
 
     Attributes:
+        arm: its name.
+        config: the run's configuration, the seed in it.
+        folder: of the run.
         state: ``waiting``, ``running``, ``done``, ``diverged`` or ``failed``.
     """
 
-    arm: Arm
-    seed: int
+    arm: str
+    config: Config
     folder: Path
     state: str = "waiting"
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
-
-    @property
-    def config(self) -> Config:
-        """The run's configuration: the arm's with the seed."""
-        return with_options(self.arm.config, {"seed": self.seed})
 
     @property
     def log(self) -> Path:
         """What the run's process printed."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
-    def records(self) -> list[dict[str, object]]:
-        """Its metrics so far."""
-        path = self.folder / METRICS
-        return read_records(path) if path.exists() else []
+    def records(self, kind: str) -> list[dict[str, Any]]:
+        """Its ``train`` or ``eval`` records so far."""
+        return [r for r in read_records(self.folder / METRICS)[0] if r.get("kind") == kind]
 
     def finished(self) -> bool:
         """Whether its last evaluation is that of its last step."""
-        steps = [r["step"] for r in self.records() if r["kind"] == "eval"]
+        steps = [r["step"] for r in self.records("eval")]
         return bool(steps) and steps[-1] == self.config.train.steps
 
 
@@ -150,10 +147,9 @@ def _signals() -> Iterator[list[int]]:
 
 
 def _sentence(trial: Trial) -> str:
-    name = f"{trial.arm.name}, seed {trial.seed}"
+    name = f"{trial.arm}, seed {trial.config.seed}"
     if trial.state == "done":
-        bound = [r["nelbo"] for r in trial.records() if r["kind"] == "eval"][-1]
-        return f"{name}: done, NELBO {bound:.4f}"
+        return f"{name}: done, NELBO {trial.records('eval')[-1]['nelbo']:.4f}"
     last = trial.log.read_text(errors="replace").strip().splitlines()[-1:] or ["no output"]
     return f"{name}: {trial.state}: {last[0]}"
 
@@ -161,18 +157,16 @@ def _sentence(trial: Trial) -> str:
 def _table(trials: list[Trial]) -> Table:
     table = Table("recipe", "seed", "step", "", "NELBO", "tokens/s", "state")
     for trial in trials:
-        records = trial.records()
-        bounds = [r["nelbo"] for r in records if r["kind"] == "eval"]
-        speeds = [r["tokens_per_second"] for r in records if r["kind"] == "train"]
-        step = int(str(records[-1]["step"])) if records else 0
+        evals, trains = trial.records("eval"), trial.records("train")
+        step = max((r["step"] for r in evals[-1:] + trains[-1:]), default=0)
         total = trial.config.train.steps
         table.add_row(
-            trial.arm.name,
-            str(trial.seed),
+            trial.arm,
+            str(trial.config.seed),
             f"{step:,}/{total:,}",
             ProgressBar(total=total, completed=step, width=20),
-            f"{bounds[-1]:.4f}" if bounds else "",
-            f"{speeds[-1]:,.0f}" if speeds else "",
+            f"{evals[-1]['nelbo']:.4f}" if evals else "",
+            f"{trains[-1]['tokens_per_second']:,.0f}" if trains else "",
             trial.state,
         )
     return table

@@ -16,6 +16,7 @@ from unmask.base.errors import UserError
 from unmask.base.files import write_whole
 from unmask.compare.launch import Trial
 from unmask.compare.options import QualityOptions
+from unmask.compare.records import QUALITY
 from unmask.data.load import whole_text
 from unmask.evaluate.generative import generative_quality, reference_quality
 from unmask.evaluate.judge import Judge, load_judge
@@ -24,8 +25,6 @@ from unmask.evaluate.quality import TextQuality
 from unmask.run import Run, open_run
 from unmask.train.checkpoint import checkpoint_steps
 from unmask.train.metrics import read_records
-
-QUALITY = "quality.jsonl"
 
 
 def check_quality(options: QualityOptions) -> Judge | None:
@@ -39,7 +38,7 @@ def check_quality(options: QualityOptions) -> Judge | None:
             be had.
     """
     if not (options.corpora or options.judge):
-        raise UserError("evaluate: give quality.corpora, quality.judge, or both")
+        raise UserError("an evaluation needs quality.corpora, quality.judge, or both")
     names = [Path(corpus).name for corpus in options.corpora]
     if len(set(names)) < len(names):
         raise UserError(f"quality.corpora: two have one name, which records tell them by: {names}")
@@ -105,9 +104,7 @@ def _key(record: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _known(folder: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
-    path = folder / QUALITY
-    records = read_records(path) if path.is_file() else []
-    return {_key(r): r for r in records}
+    return {_key(record): record for record in read_records(folder / QUALITY)[0]}
 
 
 def _measured(

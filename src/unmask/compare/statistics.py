@@ -24,21 +24,26 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """A speed-up over seeds.
+class Spread:
+    """A quantity over seeds.
 
     Attributes:
-        value: geometric mean; None if a seed does not reach the level.
-        low, high: 95% interval on the log-ratio (Student's t); None with fewer than two seeds.
-        reached: how many seeds reach it.
-        seeds: how many there are.
+        values: of each seed; None where it has none, such as a level that is not reached.
+        mean: arithmetic, or geometric of ratios; None if a seed has no value: leaving that seed
+            out would flatter.
+        low, high: 95% interval (Student's t; of ratios on the logarithm); None with fewer than two
+            seeds.
     """
 
-    value: float | None
+    values: list[float | None]
+    mean: float | None
     low: float | None
     high: float | None
-    reached: int
-    seeds: int
+
+    @property
+    def known(self) -> int:
+        """How many seeds have a value."""
+        return sum(value is not None for value in self.values)
 
 
 def envelope(values: Sequence[float]) -> list[float]:
@@ -82,7 +87,7 @@ def level_at(curve: Curve, percent: float) -> float:
 
 def speed_up(
     baseline: Sequence[Curve], other: Sequence[Curve], percent: float
-) -> tuple[float, Ratio, Ratio]:
+) -> tuple[float, Spread, Spread]:
     """Speed-up of one recipe over another at a level, seed by seed.
 
     For each seed the level is what its baseline run has at ``percent`` of its steps; the ratio is
@@ -96,25 +101,34 @@ def speed_up(
         The level (nats per token, mean over seeds), the ratio in steps and the one in seconds.
     """
     levels = [level_at(curve, percent) for curve in baseline]
-    ratios = []
+    spreads = []
     for axis in ("steps", "seconds"):
-        logs = []
+        ratios: list[float | None] = []
         for a, b, level in zip(baseline, other, levels, strict=True):
             slow = first_reach(getattr(a, axis), a.nelbo, level)
             fast = first_reach(getattr(b, axis), b.nelbo, level)
-            if slow and fast:
-                logs.append(math.log(slow / fast))
-        ratios.append(_summary(logs, len(levels)))
-    return sum(levels) / len(levels), ratios[0], ratios[1]
+            ratios.append(slow / fast if slow and fast else None)
+        spreads.append(ratio_spread(ratios))
+    return sum(levels) / len(levels), spreads[0], spreads[1]
 
 
-def _summary(logs: list[float], seeds: int) -> Ratio:
-    if len(logs) < seeds:
-        return Ratio(None, None, None, len(logs), seeds)
-    mean, half = mean_and_half_width(logs)
-    if half is None:
-        return Ratio(math.exp(mean), None, None, seeds, seeds)
-    return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), seeds, seeds)
+def spread(values: Sequence[float]) -> Spread:
+    """Values over seeds with their mean and its interval."""
+    mean, half = mean_and_half_width(values)
+    low, high = (None, None) if half is None else (mean - half, mean + half)
+    return Spread(list(values), mean, low, high)
+
+
+def ratio_spread(ratios: Sequence[float | None]) -> Spread:
+    """Positive ratios over seeds with their geometric mean and its interval."""
+    logs = [math.log(ratio) for ratio in ratios if ratio is not None]
+    if len(logs) < len(ratios):
+        return Spread(list(ratios), None, None, None)
+    found = spread(logs)
+    mean, low, high = (
+        None if x is None else math.exp(x) for x in (found.mean, found.low, found.high)
+    )
+    return Spread(list(ratios), mean, low, high)
 
 
 def mean_and_half_width(values: Sequence[float]) -> tuple[float, float | None]:

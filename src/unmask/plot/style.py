@@ -10,11 +10,15 @@ from io import BytesIO
 from typing import Any, Protocol
 
 import matplotlib
+from markupsafe import Markup
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from unmask.plot.page import visible
 
 INK = "#16181d"
 """Text, axes and the baseline; the page shows it in its own text colour, light or dark."""
@@ -143,6 +147,13 @@ def legend(figure: Figure, arms: Sequence[Named], extra: Sequence[tuple[Artist, 
         text.set_text(label)
 
 
+def mask_rate_axis(axes: Axes) -> None:
+    """Make the horizontal axis that of the mask rate, from 0 to 1."""
+    axes.set_xlim(0, 1)
+    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    axes.set_xlabel("mask rate t")
+
+
 def as_png(figure: Figure) -> bytes:
     """The figure as a PNG on white, 150 dpi."""
     buffer = BytesIO()
@@ -151,13 +162,13 @@ def as_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def as_svg(figure: Figure, name: str, description: str) -> str:
+def as_svg(figure: Figure, name: str, title: str) -> str:
     """The figure as an element for an HTML page, its ink in the page's text colour.
 
     Args:
         figure: what is drawn.
         name: put before every id, since the ids of all plots of a page are in one space.
-        description: for those who cannot see it; already escaped.
+        title: for those who cannot see it.
     """
     buffer = BytesIO()
     FigureCanvasSVG(figure)
@@ -171,4 +182,5 @@ def as_svg(figure: Figure, name: str, description: str) -> str:
     svg = svg.replace("url(#", f"url(#{name}-").replace(INK, "currentColor")
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{description}"', 1)
+    label = Markup('<svg role="img" aria-label="{}"').format(visible(title))
+    return svg.replace("<svg", label, 1)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from unmask.base.errors import UserError
-from unmask.base.files import parse_json, read_utf8, write_whole
+from unmask.base.files import write_whole
 
 METRICS, BLOCKS = "metrics.jsonl", "blocks.jsonl"
 
@@ -113,24 +113,30 @@ def forget_after(folder: Path, step: int) -> None:
     """Drop the records after a step: what a resumed run is about to write again."""
     for path in (folder / METRICS, folder / BLOCKS):
         if path.exists():
-            kept = [r for r in read_records(path) if r["step"] <= step]
+            records, damage = read_records(path)
+            if damage:
+                raise UserError(*damage)
+            kept = [r for r in records if r["step"] <= step]
             write_whole(path, "".join(json.dumps(r) + "\n" for r in kept).encode())
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records in a file; a last line cut short by a crash is left out.
+def read_records(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The records in a file by step, and a sentence about each line that is none.
 
-    Raises:
-        UserError: a line before it is no record of a step; file and line are named.
+    A last line without its end was cut short by a crash, which is no damage. A file that is not
+    there has no records.
     """
-    records = []
-    for number, line in enumerate(read_utf8(path).split("\n")[:-1], 1):
-        if line:
-            record = parse_json(line, f"{path}, line {number},")
-            if not isinstance(record, dict) or type(record.get("step")) is not int:
-                raise UserError(f"{path}, line {number}, is damaged: it holds no step")
-            records.append(record)
-    return records
+    if not path.is_file():
+        return [], []
+    records, damage = [], []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            record = json.loads(line)
+            records.append({**record, "step": int(record["step"])})
+        except (ValueError, KeyError, TypeError, RecursionError):
+            if line.strip():
+                damage.append(f"{path}, line {number}, is damaged: it is no record of a step")
+    return sorted(records, key=lambda record: int(record["step"])), damage
 
 
 def _numbers(record: dict[str, Any]) -> list[tuple[str, float]]:

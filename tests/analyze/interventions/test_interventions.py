@@ -1,7 +1,6 @@
 """``unmask analyze interventions``: what a transform changes, seed by seed."""
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from unmask.analyze.interventions.effects import common_seeds, effects, ratio_spread, spread
-from unmask.analyze.learnability.conclusions import interventions_conclusion
-from unmask.compare.records import Arm, Comparison, Run
+from unmask.analyze.interventions.study import common_seeds, conclusion, effects
+from unmask.compare.records import Arm, Comparison, RunRecord
 
 Call = Callable[..., tuple[int, str]]
 
@@ -24,12 +22,12 @@ def arm(name: str, index: int, halves: list[float], end: float, causal: bool = F
             {"step": s, "seconds": float(s), "nelbo": max(6 - speed * s / 100, end)}
             for s in range(0, 101, 5)
         ]
-        runs.append(Run(seed, "done", evals, []))
-    return Arm(name, Path(name), index, name, "time", causal, runs, [], {}, None, None)
+        runs.append(RunRecord(seed, Path(name), "done", None, evals, []))
+    return Arm(name, Path(name), index, name, "time", causal, runs)
 
 
 def comparison(*arms: Arm) -> Comparison:
-    return Comparison(list(arms), [0, 1], {}, {})
+    return Comparison(Path(), list(arms), [0, 1], {}, {})
 
 
 def test_effects_of_curves_whose_ratios_are_known() -> None:
@@ -56,15 +54,6 @@ def test_effects_of_curves_whose_ratios_are_known() -> None:
     }  # fmt: skip
     assert ar["speed_up"][-1]["change"]["mean"] is None
     assert ar["speed_up"][-1]["with"]["mean"] == pytest.approx(4)
-
-
-def test_intervals() -> None:
-    found = spread([1.0, 3.0])
-    half = 12.706 * math.sqrt(2 / 2)
-    assert found["mean"] == 2 and found["low"] == pytest.approx(2 - half, abs=1e-3)
-    ratio = ratio_spread([math.log(2), math.log(8)])
-    assert ratio["mean"] == pytest.approx(4) and ratio["values"] == pytest.approx([2, 8])
-    assert spread([1.0])["low"] is None
 
 
 def record(gap: tuple[float, float], change: tuple[float, float] | None, base: float) -> Any:
@@ -103,7 +92,7 @@ def record(gap: tuple[float, float], change: tuple[float, float] | None, base: f
 def test_the_conclusion_says_what_is_found(
     gap: tuple[float, float], change: tuple[float, float] | None, base: float, words: list[str]
 ) -> None:
-    lines = interventions_conclusion(record(gap, change, base))
+    lines = conclusion(record(gap, change, base))
     assert len(lines) == 2
     for said in words:
         assert said in " ".join(lines)

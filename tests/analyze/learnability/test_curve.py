@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from unmask.analyze.learnability.curve import bin_edges, binned_cross_entropy
-from unmask.analyze.learnability.reducible import (
+from unmask.analyze.learnability.curves import (
     area,
     heaviest_range,
     lowest_curve,
     reducible,
     shares,
 )
+from unmask.analyze.learnability.transfer import bin_edges, binned_cross_entropy
 from unmask.data import Blocks
 from unmask.model import ModelConfig, Transformer
 

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from unmask.analyze.learnability.gradients import ALL, GROUPS, WEIGHTS, gradient_signal, group_of
+from unmask.analyze.learnability.gradients import (
+    ALL,
+    PARAMETER_GROUPS,
+    WEIGHTS,
+    gradient_signal,
+    group_of,
+)
 from unmask.data import Blocks
 from unmask.model import ModelConfig, Transformer
 
@@ -48,7 +54,7 @@ def enumerated(model: Transformer) -> dict[str, dict[str, tuple[float, float, fl
         first = (w[:, None] * chance).mean(0)  # E[w; mask]
         second = (w[:, None] ** 2 * chance).mean(0)
         found[weighting] = {}
-        for group in GROUPS:
+        for group in PARAMETER_GROUPS:
             g = gradients.double()[:, :, [group in (ALL, o) for o in owner]]
             by_block = (first[None, :, None] * g).sum(1)
             mean = by_block.mean(0)
@@ -67,7 +73,7 @@ def test_signal_and_noise_match_the_enumeration_of_all_masks_and_blocks() -> Non
     assert all(p.grad is None for p in model.parameters())
     exact = enumerated(model)
     for weighting in WEIGHTS:
-        for group in GROUPS:
+        for group in PARAMETER_GROUPS:
             signal, (squared, within, between) = found[weighting][group], exact[weighting][group]
             error = signal.squared_mean_stderr
             assert error < 0.25 * squared
@@ -85,7 +91,7 @@ def test_signal_and_noise_match_the_enumeration_of_all_masks_and_blocks() -> Non
 def test_every_parameter_has_a_group() -> None:
     model = network()
     groups = {name: group_of(name) for name, _ in model.named_parameters()}
-    assert set(groups.values()) | {ALL} == set(GROUPS)
+    assert set(groups.values()) | {ALL} == set(PARAMETER_GROUPS)
     assert groups["blocks.0.attention.q_norm.weight"] == "norms"
     assert groups["blocks.0.attention.q.weight"] == "attention"
     assert groups["blocks.0.mlp.down.weight"] == "mlp"

@@ -11,9 +11,7 @@ import torch
 from matplotlib.image import imread
 from safetensors.torch import load_file
 
-from unmask.analyze.learnability.chosen import spread
-from unmask.analyze.learnability.conclusions import learnability_conclusion
-from unmask.analyze.learnability.page import write_learnability
+from unmask.analyze.learnability.study import conclusion, spaced, write_learnability
 
 Call = Callable[..., tuple[int, str]]
 
@@ -120,7 +118,7 @@ def test_what_cannot_be_analysed_is_told_in_a_line(
         assert status == 2 and "Traceback" not in text, text
         return " ".join(text.split())
 
-    assert "comparison.json" in said(tmp_path)
+    assert "neither plan.json" in said(tmp_path)
     assert "--restarts: input should be greater than or equal to 2, not 1" in said(
         folder, "--restarts", 1
     )
@@ -131,7 +129,8 @@ def test_what_cannot_be_analysed_is_told_in_a_line(
     assert "valid: bell, standard" in said(folder, "--recipes", "ar")
     shutil.rmtree(folder / "bell/seed-0/checkpoints")
     assert "bell/seed-0 has no checkpoints" in said(folder)
-    edit(folder / "comparison.json", lambda c: c["recipes"].__delitem__(slice(0, 2)))
+    edit(folder / "plan.json", lambda c: c["recipes"].__delitem__(slice(0, 2)))
+    edit(folder / "plan.json", lambda c: c.update(baseline="ar"))
     assert "one recipe, ar" in said(folder)
     assert not (folder / "learnability").exists()
 
@@ -143,9 +142,9 @@ def test_the_corpus_must_be_the_one_that_was_learnt(folder: Path, unmask: Call) 
 
 
 def test_checkpoints_are_spread_and_end_with_the_last() -> None:
-    assert spread([5, 10, 15, 20], 2) == [10, 20]
-    assert spread([5, 10, 15], 1) == [15]
-    assert spread([5, 10], 9) == [5, 10]
+    assert spaced([5, 10, 15, 20], 2) == [10, 20]
+    assert spaced([5, 10, 15], 1) == [15]
+    assert spaced([5, 10], 9) == [5, 10]
 
 
 def test_the_conclusion_names_the_rates() -> None:
@@ -176,7 +175,7 @@ def test_the_conclusion_names_the_rates() -> None:
         ],
         "budget": {"steps": 10},
     }  # fmt: skip
-    first, second = learnability_conclusion(record)
+    first, second = conclusion(record)
     assert "step 1,500" in first and "at least 0.500" in first and "60%" in first
     assert "(ar has 2.250)" in first and "of the 0.250 above the lowest" in first
     assert "[0.5, 0.75]" in first

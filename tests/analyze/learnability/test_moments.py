@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from unmask.analyze.learnability.moments import Moments, jackknife, nested_moments
+from unmask.analyze.learnability.gradients import Moments, jackknife, nested_moments
 
 
 def moments_of(vectors: torch.Tensor) -> Moments:

@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from unmask.analyze.learnability.curve import bin_edges
-from unmask.analyze.learnability.transfer import Start, Transfer, mean_and_stderr, transfer_matrix
+from unmask.analyze.learnability.transfer import (
+    Start,
+    Transfer,
+    bin_edges,
+    mean_and_stderr,
+    transfer_matrix,
+)
 from unmask.data import Blocks
 from unmask.model import ModelConfig, Transformer
 from unmask.train import TrainConfig

@@ -47,7 +47,7 @@ def open_page(page: Path, scratch: Path) -> tuple[str, list[str], list[str]]:
 def test_report_in_a_browser(comparison: Callable[..., Path], tmp_path: Path) -> None:
     dom, console, asked = open_page(write_report(comparison()), tmp_path)
     assert console == [] and asked == []
-    assert dom.count("<svg ") == 6 and dom.count("<table ") == 2
+    assert dom.count("<svg ") == 6 and dom.count("<table ") == 3
     assert "not reached" in dom and "How to read it" in dom
     assert "<script" not in dom
 

@@ -15,13 +15,20 @@ from matplotlib.image import imread
 
 import unmask.compare.report
 from unmask.base.errors import UserError
+from unmask.compare import halves_table, load_comparison
 from unmask.compare.report import write_report
 
 Make = Callable[..., Path]
 
 PLOTS = ["nelbo_steps", "nelbo_seconds", "speed_up", "cross_entropy", "mask_rates", "training"]
 LONG = "bell:mean=0.35,std=0.15+train.optimizer=muon"
-NASTY = "bell+x=<script>alert('arm')</script>&$a_b$"
+NASTY = "bell+x=<script>alert('arm')</script>&$a_b$|`"
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the plots out, which take most of the time, where a test is of the words alone."""
+    monkeypatch.setattr("unmask.plot.figure.draw", lambda *_: [])
 
 
 def page_of(folder: Path) -> str:
@@ -79,15 +86,26 @@ def test_what_was_measured_at_the_checkpoints_is_plotted(comparison: Make) -> No
         assert picture[..., :3].std() > 0.02
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_page_tells_everything(comparison: Make) -> None:
     seen = words(page_of(comparison()))
-    for told in ("standard", LONG, NASTY, "ar", "not reached", "2.00×", "1.80–2.20", "4.5678"):
+    for told in ("standard", LONG, NASTY, "ar", "not reached", "2.00×", "0.60–6.71", "4.2000"):
         assert told in seen
-    for told in ("± 0.0123", "+0.0010", "-0.1000 to +0.1020", "within evaluation noise"):
+    for told in ("± 0.0123", "+0.2000", "+0.2000 to +0.2000", "within evaluation noise"):
         assert told in seen
     for told in ("How to read it", "95% interval", "Linux-test", "2.13.0", "time=uniform"):
         assert told in seen
-    assert "Not done" not in seen
+    assert "Not done" not in seen and "validation blocks with an" not in seen
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_page_of_another_baseline_and_of_half_the_blocks(comparison: Make) -> None:
+    folder = comparison()
+    seen = words(write_report(folder, "ar", "odd").read_text())
+    assert "the validation blocks with an odd number alone" in seen
+    assert "Compared with ar, the baseline: standard" in seen
+    assert "4.2500" in seen and "4.0000" not in seen  # standard's bound on the odd blocks
+    assert "4.0000" in words(page_of(folder))
 
 
 def test_page_needs_nothing_from_outside(comparison: Make) -> None:
@@ -109,13 +127,40 @@ def test_ids_of_the_plots_are_apart(comparison: Make) -> None:
     assert targets and set(targets) <= set(ids)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_names_and_samples_are_text(comparison: Make) -> None:
     page = page_of(comparison())
     assert "<script" not in page
-    assert "&lt;script&gt;alert(&#x27;arm&#x27;)" in page
-    assert "&lt;script&gt;alert(&#x27;sample&#x27;)" in page
+    assert "&lt;script&gt;alert(&#39;arm&#39;)" in page
+    assert "&lt;script&gt;alert(&#39;sample&#39;)" in page
     assert "if a &lt; b &amp;&amp; c:\n    " in page
     assert r"\x00\x07" in page and "\x00" not in page
+
+
+def test_names_cannot_break_out_of_the_markdown_table(comparison: Make) -> None:
+    lines = halves_table(load_comparison(comparison(), blocks="odd")).splitlines()
+    cells = [len(re.split(r"(?<!\\)\|", line)) for line in lines]
+    assert cells == [11] * 6 and all(line.count("`") in (0, 2) for line in lines)
+
+
+def test_halves_need_their_blocks(comparison: Make) -> None:
+    folder = comparison()
+    odd = load_comparison(folder, blocks="odd")
+    assert odd.baseline.result.nelbo == pytest.approx(4.25)
+    assert odd.baseline.result.other_nelbo == pytest.approx(3.75)
+    (folder / "standard/seed-0/blocks.jsonl").unlink()
+    with pytest.raises(UserError, match=r"standard/seed-0 .* blocks\.jsonl"):
+        load_comparison(folder, blocks="odd")
+    assert load_comparison(folder).arms[1].result.difference is None
+
+
+def test_a_run_that_goes_to_its_end_is_done_whatever_the_plan_says(comparison: Make) -> None:
+    folder = comparison()
+    edit(folder / "plan.json", lambda p: p["recipes"][0]["runs"][0].update(state="running"))
+    path = folder / "standard/seed-1/metrics.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    first, second = load_comparison(folder).baseline.runs
+    assert (first.state, second.state) == ("done", "unfinished")
 
 
 def test_unfinished_runs_are_told(comparison: Make) -> None:
@@ -135,14 +180,6 @@ def test_unfinished_runs_are_told(comparison: Make) -> None:
 def test_nothing_finished(comparison: Make) -> None:
     names = ("standard", LONG, NASTY, "ar")
     folder = comparison(seeds=1, states={(name, 0): "diverged" for name in names})
-
-    def forget(summary: Any) -> None:
-        for recipe in summary["recipes"]:
-            recipe |= {"levels": [], "final_nelbo": None, "final_stderr": None}
-            recipe["final_difference"] = None
-
-    edit(folder / "comparison.json", forget)
-    (folder / "times.json").unlink()
     seen = words(page_of(folder))
     assert "No speed-up can be told: standard has no run that is done" in seen
     assert "none done" in seen
@@ -154,14 +191,15 @@ def test_no_records_at_all(comparison: Make) -> None:
     for path in folder.glob("*/seed-*/*"):
         path.unlink()
     page = page_of(folder)
-    assert "no records" in words(page)
-    assert page.count("<svg ") == 2  # speed-ups and mask rates need none
+    assert "no records" in words(page) and "no configuration can be read" in words(page)
+    assert page.count("<svg ") == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_seed_has_no_interval(comparison: Make) -> None:
     seen = words(page_of(comparison(seeds=1)))
     assert "One seed: there is no interval" in seen
-    assert "95%" not in seen and "1.80–2.20" not in seen
+    assert "95%" not in seen and "0.60–6.71" not in seen
 
 
 def test_remade_report_is_the_same_bytes(comparison: Make) -> None:
@@ -189,13 +227,14 @@ def test_import_is_light() -> None:
 
 
 def test_report_stands_alone() -> None:
-    """It is made from records, so it needs no room of computation."""
-    allowed = ("unmask.base.", "unmask.plot.", "unmask.compare.records", "unmask.compare.report")
+    """It is made from records: it trains, evaluates, samples and opens nothing."""
+    rooms = ("base", "plot", "config", "recipe", "compare.records", "compare.statistics")
     for path in Path(unmask.compare.report.__file__).parent.glob("*.py"):
-        for module in re.findall(r"from (unmask\S*) import", path.read_text()):
-            assert module.startswith(allowed) or module == "unmask.plot", path
+        for module in re.findall(r"from unmask\.(\S*) import", path.read_text()):
+            assert module.startswith((*rooms, "compare.report")), path
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_damaged_lines_are_left_out_and_told(comparison: Make) -> None:
     folder = comparison()
     path = folder / "standard" / "seed-0" / "metrics.jsonl"
@@ -204,30 +243,34 @@ def test_damaged_lines_are_left_out_and_told(comparison: Make) -> None:
     lines[6] = "null\n"
     path.write_text("".join(lines) + '{"step": 220, "kin')  # the last one cut short by a crash
     seen = words(page_of(folder))
-    assert "2 lines of metrics.jsonl could not be read" in seen
+    assert "2 lines of the records could not be read" in seen
     assert "2 damaged lines left out" in seen
 
 
 def test_damaged_extras_are_done_without(comparison: Make) -> None:
     folder = comparison()
-    (folder / "times.json").write_text('{"standard": {"t": [0.5], "density": []}')
     for path in folder.glob("*/seed-0/samples.json"):
         path.write_text("[]")
+    (folder / "standard/seed-1/blocks.jsonl").write_text("")
     page = page_of(folder)
-    assert "<h2>Samples</h2>" not in page and "mask_rates" not in page
-    assert page.count("<svg ") == len(PLOTS) - 1
+    assert (
+        "<h2>Samples</h2>" not in page
+        and "within evaluation noise" not in page.split("</table>")[0]
+    )
+    assert page.count("<svg ") == len(PLOTS)
 
 
 def test_missing_comparison(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no comparison\.json; valid: .* unmask compare"):
+    with pytest.raises(UserError, match=r"neither plan\.json .* valid: .* unmask compare"):
         write_report(tmp_path)
     assert not list(tmp_path.glob("report"))
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"recipes": [], "baseline": "a"}'])
-def test_damaged_comparison(tmp_path: Path, content: str) -> None:
-    (tmp_path / "comparison.json").write_text(content)
-    with pytest.raises(UserError, match=r"comparison\.json is damaged"):
+@pytest.mark.parametrize("name", ["plan", "comparison"])
+def test_damaged_comparison(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / f"{name}.json").write_text(content)
+    with pytest.raises(UserError, match=rf"{name}\.json is damaged"):
         write_report(tmp_path)
 
 
@@ -240,6 +283,32 @@ def test_curves_of_unlike_seeds_are_put_on_one_grid() -> None:
     assert grid[0] == 0 and grid[-1] == 8
     assert values[:, -1] == pytest.approx([2.4, 2])
     assert values[:, 0] == pytest.approx([4, 6])
+
+
+def test_drawn_rates_of_a_recipe_that_changes_are_of_the_whole_run(comparison: Make) -> None:
+    import numpy as np
+
+    from unmask.compare.report.rates import drawn_rates
+    from unmask.config import load_config, save_config
+
+    folder = comparison(seeds=1)
+    run = folder / "standard/seed-0"
+    config = load_config(run / "config.yaml")
+    # Over the first half of the steps no masks, over the second the bell turns uniform.
+    recipe = (
+        "bell:time=truncated-normal,mean=0.3,std=0.05,low=0.0,high=1.0,weight=flat,"
+        "masking=bernoulli,stratified=true,paired=false,ar_warmup=0.5,anneal=0.5,fit=none"
+    )
+    train = config.train.model_copy(update={"batch_size": 64})
+    config = config.model_copy(update={"recipe": recipe, "train": train})
+    save_config(config, run / "config.yaml")
+    drawn = drawn_rates(load_comparison(folder).baseline)
+    assert drawn is not None and drawn.causal and drawn.steps == drawn.of == 200
+    assert drawn.density.mean() == pytest.approx(1, abs=1e-3)
+    assert drawn.density[-10:] == pytest.approx(0.5, abs=0.01)  # uniform half of the time
+    bars = np.repeat(drawn.histogram, 5)  # five points of the grid in a bin
+    assert abs(bars - drawn.density).mean() < 0.1
+    assert drawn.histogram.mean() == pytest.approx(1)
 
 
 def test_long_names_are_folded() -> None:

@@ -7,10 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import StrMethodFormatter
 
+from unmask.analyze.page import Record
 from unmask.plot.figure import Plot
 from unmask.plot.style import INK, Key, colour, figure, fold, legend, line_of, marker_of
-
-Record = dict[str, Any]
 
 
 def curves(record: Record) -> Plot:

@@ -1,14 +1,19 @@
-"""The curves c(t) of a comparison from its records, split at the lowest ever measured."""
+"""The curves c(t) of a comparison from its records, split at the lowest ever measured.
+
+c(t) = c*(t) + reducible(t), with c* the data's conditional entropy at mask rate t. c* is not known,
+but no model is below it, so the lowest c(t) ever measured, bin by bin, bounds it from above; what a
+model has above that lowest curve bounds its reducible error from below.
+"""
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
-from unmask.analyze.learnability.reducible import area, lowest_curve, reducible, shares
+from unmask.analyze.page import Record
 from unmask.base.errors import UserError
-from unmask.compare.records import Arm, Comparison, Record
+from unmask.compare.records import Arm, Comparison, whole_curve
 
 
-def curves_record(comparison: Comparison) -> dict[str, Any]:
+def curves_record(comparison: Comparison) -> Record:
     """c(t), its reducible part and where that sits, by step and recipe (means over seeds).
 
     The lowest curve is the least value of each bin over every recipe, seed and step. They are all
@@ -26,12 +31,12 @@ def curves_record(comparison: Comparison) -> dict[str, Any]:
         for arm in arms
         for run in arm.done
         for record in run.evals
-        if _whole(record)
+        if whole_curve(record)
     ]
     if not measured:
         raise UserError(
-            "no evaluation of the comparison has a c(t) for every bin: more --validation.blocks or "
-            "--validation.draws give one"
+            "no evaluation of the comparison has a c(t) for every bin: more validation.blocks or "
+            "validation.draws give one"
         )
     lowest = lowest_curve([curve for curve, *_ in measured])
     sources = []
@@ -53,9 +58,9 @@ def curves_record(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _of_arm(arm: Arm, lowest: list[float], likelihood: float) -> dict[str, Any]:
+def _of_arm(arm: Arm, lowest: list[float], likelihood: float) -> Record:
     """One recipe at the steps where every finished seed has a whole curve."""
-    by_step = [{r["step"]: r for r in run.evals if _whole(r)} for run in arm.done]
+    by_step = [{r["step"]: r for r in run.evals if whole_curve(r)} for run in arm.done]
     steps = sorted(set.intersection(*(set(records) for records in by_step)))
     curves = [_mean([records[step]["c_t"] for records in by_step]) for step in steps]
     left = [reducible(curve, lowest) for curve in curves]
@@ -84,10 +89,41 @@ def _least_bound(arm: Arm) -> float:
     return min(float(record["nelbo"]) for run in arm.done for record in run.evals)
 
 
-def _whole(record: Record) -> bool:
-    curve = record.get("c_t")
-    return (
-        isinstance(curve, list)
-        and bool(curve)
-        and all(isinstance(v, int | float) and math.isfinite(v) for v in curve)
-    )
+def lowest_curve(curves: Sequence[Sequence[float]]) -> list[float]:
+    """The least value in each bin over curves of equally many bins (nats per masked token)."""
+    return [min(values) for values in zip(*curves, strict=True)]
+
+
+def reducible(curve: Sequence[float], lowest: Sequence[float]) -> list[float]:
+    """What a curve has above the lowest one, bin by bin: at least 0 where it is among those."""
+    return [value - least for value, least in zip(curve, lowest, strict=True)]
+
+
+def area(curve: Sequence[float]) -> float:
+    """Integral over t in (0, 1) of a curve given by its means in equal bins: of c(t), the NELBO."""
+    return sum(curve) / len(curve)
+
+
+def shares(curve: Sequence[float]) -> list[float] | None:
+    """The part of a curve's area that lies in each bin; None where there is no area."""
+    total = sum(curve)
+    return [value / total for value in curve] if total > 0 else None
+
+
+def heaviest_range(parts: Sequence[float], least: float) -> tuple[int, int]:
+    """The shortest run of bins that together hold at least a part of the whole.
+
+    Args:
+        parts: non-negative, summing to 1.
+        least: in (0, 1].
+
+    Returns:
+        First and last bin; of several equally short runs the one that holds most.
+    """
+    n = len(parts)
+    for length in range(1, n + 1):
+        sums = [sum(parts[start : start + length]) for start in range(n - length + 1)]
+        if max(sums) >= least - 1e-12:
+            start = sums.index(max(sums))
+            return start, start + length - 1
+    return 0, n - 1

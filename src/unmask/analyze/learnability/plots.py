@@ -1,20 +1,42 @@
-"""Plots of what is left to learn, over the mask rate t."""
+"""Plots of what is left to learn, over the mask rate t: curves, gradients, transfer."""
 
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from unmask.analyze.learnability.gradient_plots import gradient_plots
-from unmask.analyze.learnability.transfer_plots import transfer_plots
+from unmask.analyze.learnability.gradients import ALL, PARAMETER_GROUPS
+from unmask.analyze.page import Record
+from unmask.compare.records import quarters
 from unmask.plot.figure import Plot
-from unmask.plot.style import Key, colour, figure, fold, legend, line_of, marker_of
-
-Record = dict[str, Any]
+from unmask.plot.style import (
+    COLOURS,
+    MARKERS,
+    Key,
+    colour,
+    figure,
+    fold,
+    legend,
+    line_of,
+    marker_of,
+    mask_rate_axis,
+)
 
 GREY = "#8a8f99"
-_MOMENTS = (0.1, 0.25, 0.5, 1.0)  # of the training
+_NAMES = {"flat": "weight 1", "1/t": "weight 1/t"}
+_PARTS = {
+    "squared_norm": "norm of the mean",
+    "mask_variance": "std over masks",
+    "data_variance": "std over data",
+}
+_NEGATIVE = (
+    "The estimates are unbiased, so where the truth is near 0 a squared norm or a variance, and "
+    "with it a ratio, can come out negative: it then has no root to be drawn. "
+)
+_MOST_NUMBERS = 12  # bins beyond which cells carry no numbers
 
 
 def all_plots(record: Record) -> list[Plot]:
@@ -24,27 +46,13 @@ def all_plots(record: Record) -> list[Plot]:
         _curves(curves),
         _reducible(curves),
         _remaining(curves),
-        *gradient_plots(record["gradients"]),
-        *transfer_plots(record["transfer"], record["budget"]),
+        *_gradient_plots(record["gradients"]),
+        *(_matrix(entry, n, record["budget"]) for n, entry in enumerate(record["transfer"])),
     ]
 
 
-def mask_rate_axis(axes: Axes) -> None:
-    """The axis of the mask rate."""
-    axes.set_xlim(0, 1)
-    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-    axes.set_xlabel("mask rate t")
-
-
-def _moments(curves: Record) -> list[int]:
-    """Steps near some parts of the longest training, 0 left out where there are others."""
-    steps = max((r["steps"] for r in curves["recipes"]), key=lambda steps: steps[-1])
-    later = [step for step in steps if step > 0] or steps
-    return sorted({min(later, key=lambda s: abs(s - part * steps[-1])) for part in _MOMENTS})
-
-
 def _panels(curves: Record, key: str, label: str, shade: bool) -> Any:
-    moments = _moments(curves)
+    moments = quarters(max((r["steps"] for r in curves["recipes"]), key=lambda s: s[-1]))
     drawing = figure(2.9)
     panels = drawing.subplots(1, len(moments), sharey=True, squeeze=False)[0]
     shown = []
@@ -123,3 +131,207 @@ def _remaining(curves: Record) -> Plot:
         "the bins' shares of it."
     )
     return Plot("remaining", "Where the remaining NELBO sits", caption, drawing)
+
+
+def _gradient_plots(gradients: list[Record]) -> list[Plot]:
+    """All plots of the gradients."""
+    last = {entry["recipe"]: entry for entry in gradients}  # the last checkpoint of each
+    plots = [_signal(list(last.values())), _noise_share(list(last.values()))]
+    plots.append(_by_group(list(last.values())))
+    if len(gradients) > len(last):
+        plots.append(_over_steps(gradients, list(last)))
+    return plots
+
+
+def _key(entry: Record) -> Key:
+    return Key(f"{entry['recipe']}, step {entry['step']:,}", entry["index"])
+
+
+def _middles(entry: Record) -> Any:
+    return np.array(entry["bins"]).mean(axis=1)
+
+
+def _known(values: list[float | None]) -> Any:
+    return np.array([np.nan if v is None else v for v in values], dtype=float)
+
+
+def _roots(values: list[float | None]) -> Any:
+    """Square roots, nan where there is none."""
+    known = _known(values)
+    return np.sqrt(np.where(known > 0, known, np.nan))
+
+
+def _draw_ratio(axes: Axes, entry: Record, signal: Record, style: Record) -> None:
+    """The signal-to-noise ratio with a bar of one standard error each way."""
+    snr, error = _known(signal["snr"]), np.nan_to_num(_known(signal["snr_stderr"]))
+    axes.plot(_middles(entry), snr, **style)
+    axes.vlines(_middles(entry), snr - error, snr + error, color=style["color"], linewidth=0.8)
+    axes.axhline(0, color="#808080", linewidth=0.7, zorder=1)
+    mask_rate_axis(axes)
+
+
+def _signal(entries: list[Record]) -> Plot:
+    """Norm of the mean, both standard deviations and the ratio, for both weights."""
+    drawing = figure(4.6)
+    grid = drawing.subplots(2, 4, sharex=True)
+    for row, weight in zip(grid, _NAMES, strict=True):
+        for entry in entries:
+            signal = entry["weights"][weight]["all"]
+            style = {"marker": marker_of(_key(entry)), "markersize": 3} | line_of(_key(entry))
+            for axes, part in zip(row, _PARTS, strict=False):
+                axes.plot(_middles(entry), _roots(signal[part]), **style)
+            _draw_ratio(row[3], entry, signal, style)
+        row[0].set_ylabel(f"{_NAMES[weight]}\ngradient norm")
+    for column, title in enumerate((*_PARTS.values(), "signal-to-noise")):
+        grid[0, column].set_title(title)
+    _one_log_scale(list(grid[:, :3].flat))
+    for axes in grid[0]:
+        axes.set_xlabel("")
+    legend(drawing, [_key(entry) for entry in entries])
+    caption = (
+        "The gradient of one sequence's loss, all parameters together, with t uniform in a bin: "
+        "norm of its mean, its standard deviation over masks of the same block and over blocks, "
+        "and the squared norm of the mean over the whole variance (bars: one standard error over "
+        "blocks). One over the last is the batch at which signal and noise are equal. " + _NEGATIVE
+    )
+    return Plot("gradients", "Gradient signal by mask rate", caption.strip(), drawing)
+
+
+def _one_log_scale(panels: list[Axes]) -> None:
+    """One log scale for norms and standard deviations, so that heights can be compared."""
+    values = np.concatenate(
+        [np.asarray(line.get_ydata()) for axes in panels for line in axes.lines]
+    )
+    values = values[np.isfinite(values) & (values > 0)]
+    low, high = (values.min() / 1.3, values.max() * 1.3) if len(values) else (0.1, 1.0)
+    ticks = [d * k for d in 10.0 ** np.arange(-8, 9) for k in (1, 3) if low <= d * k <= high]
+    for axes in panels:
+        axes.set_yscale("log")
+        axes.set_ylim(low, high)
+        axes.yaxis.set_major_locator(FixedLocator(ticks))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        mask_rate_axis(axes)
+
+
+def _noise_share(entries: list[Record]) -> Plot:
+    """Which bins the noise of a batch with uniform t comes from."""
+    drawing = figure(2.6)
+    panels = drawing.subplots(1, 2, sharey=True)
+    for axes, weight in zip(panels, _NAMES, strict=True):
+        for entry in entries:
+            all_of = entry["weights"][weight]["all"]
+            pairs = zip(all_of["mask_variance"], all_of["data_variance"], strict=True)
+            noise = np.array([max(a + b, 0) for a, b in pairs])
+            style = {"marker": marker_of(_key(entry)), "markersize": 3.5} | line_of(_key(entry))
+            axes.plot(_middles(entry), 100 * noise / noise.sum(), **style)
+        axes.set_title(_NAMES[weight])
+        mask_rate_axis(axes)
+        axes.set_ylim(bottom=0)
+    panels[0].set_ylabel("share of the noise (%)")
+    legend(drawing, [_key(entry) for entry in entries])
+    caption = (
+        "If t were uniform: the part of the gradient's variance (within bins, masks and data "
+        "together) that comes from each bin, for both weights."
+    )
+    return Plot("noise_share", "Where the noise comes from", caption, drawing)
+
+
+def _by_group(entries: list[Record]) -> Plot:
+    """Signal-to-noise of each group of parameters, a panel for each recipe."""
+    drawing = figure(2.8)
+    panels = drawing.subplots(1, len(entries), sharey=True, squeeze=False)[0]
+    keys = [
+        Key(group, index + 1) for index, group in enumerate(g for g in PARAMETER_GROUPS if g != ALL)
+    ]
+    for axes, entry in zip(panels, entries, strict=True):
+        for key in keys:
+            style = {"marker": marker_of(key), "markersize": 3.5} | line_of(key)
+            _draw_ratio(axes, entry, entry["weights"]["flat"][key.name], style)
+        axes.set_title(fold(_key(entry).name, 36))
+    panels[0].set_ylabel("signal-to-noise")
+    legend(drawing, keys)
+    caption = (
+        "The signal-to-noise ratio of one sequence's gradient, weight 1, by group of parameters. "
+        "The estimate is unbiased, so where the truth is near 0 it can come out negative."
+    )
+    return Plot("gradient_groups", "Gradient signal by part of the network", caption.strip(),
+                drawing)  # fmt: skip
+
+
+def _over_steps(gradients: list[Record], recipes: list[str]) -> Plot:
+    """The ratio at every checkpoint looked at, a panel for each recipe, later is darker."""
+    drawing = figure(2.8)
+    panels = drawing.subplots(1, len(recipes), sharey=True, squeeze=False)[0]
+    for axes, recipe in zip(panels, recipes, strict=True):
+        entries = [entry for entry in gradients if entry["recipe"] == recipe]
+        shades = matplotlib.colormaps["viridis_r"](np.linspace(0.15, 0.95, len(entries)))
+        for number, (entry, shade) in enumerate(zip(entries, shades, strict=True)):
+            style = {"marker": MARKERS[number % len(MARKERS)], "markersize": 3.5, "color": shade}
+            style["label"] = f"step {entry['step']:,}"
+            _draw_ratio(axes, entry, entry["weights"]["flat"]["all"], style)
+        axes.set_title(fold(recipe, 36))
+        axes.legend(fontsize=7, handlelength=2, loc="best")
+    panels[0].set_ylabel("signal-to-noise")
+    caption = "The signal-to-noise ratio of one sequence's gradient (weight 1) over training."
+    return Plot("gradient_steps", "Gradient signal over training", caption, drawing)
+
+
+def _matrix(entry: Record, number: int, budget: Record) -> Plot:
+    """Heat map of the change of c(t), and beside it the change of the NELBO."""
+    change = 1000 * np.array(entry["change"])
+    error = 1000 * np.array(entry["change_stderr"])
+    rows, columns = change.shape
+    drawing = figure(max(2.9, 1.2 + 0.28 * rows))
+    axes, side = drawing.subplots(1, 2, width_ratios=[3.1, 1])
+    # What a few steps forget can be many times what they learn, which would then be all one shade.
+    learnt = max(-float(change.min()), 0.0)
+    most = min(float(np.abs(change).max()), 2 * learnt or float("inf")) or 1.0
+    image = axes.pcolormesh(
+        np.linspace(0, 1, columns + 1), np.arange(rows + 1), change, cmap="PuOr_r",
+        vmin=-most, vmax=most, edgecolors="white", linewidth=0.5,
+    )  # fmt: skip
+    if columns <= _MOST_NUMBERS:
+        for (i, j), value in np.ndenumerate(change):
+            said = f"{value:.0f}" if abs(value) >= 10 else f"{value:.1f}"
+            clear = abs(value) >= 2 * error[i, j]
+            dark = abs(value) > 0.62 * most
+            axes.text((j + 0.5) / columns, i + 0.5, said if clear else f"({said})",
+                      ha="center", va="center", fontsize=6.8,
+                      color="#ffffff" if dark else "#000000")  # fmt: skip
+    names = [f"{low:.3g}–{high:.3g}" for low, high in entry["rows"][:-1]] + ["uniform"]
+    middles = np.arange(rows) + 0.5
+    axes.set_yticks(middles, names)
+    axes.set_ylim(rows, 0)
+    axes.set_xlim(0, 1)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylabel("t of the steps")
+    axes.set_xlabel("mask rate t at which c(t) is measured")
+    axes.set_title(fold(f"{entry['recipe']}, from step {entry['step']:,}", 60))
+    beyond = "max" if change.max() > most else "neither"
+    bar = drawing.colorbar(image, ax=axes, pad=0.015, aspect=32, extend=beyond)
+    bar.set_label("change of c(t) (millinats)", fontsize=8)
+    bar.outline.set_visible(False)
+    nelbo = 1000 * np.array(entry["nelbo_change"])
+    spread = 1000 * np.array(entry["nelbo_change_stderr"])
+    side.barh(middles, nelbo, height=0.72, color=COLOURS[0], alpha=0.85)
+    side.hlines(middles, nelbo - spread, nelbo + spread, color=COLOURS[1], linewidth=1.6)
+    side.axvline(0, color="#808080", linewidth=0.8)
+    side.set_ylim(rows, 0)
+    side.set_yticks(middles, [""] * rows)
+    side.tick_params(axis="y", length=0)
+    side.set_xlabel("change of NELBO\n(millinats per token)")
+    steps = f"{budget['steps']} optimiser {'step' if budget['steps'] == 1 else 'steps'}"
+    caption = (
+        f"{steps} (weight 1, learning rate {entry['learning_rate']:.2g}) from the same weights and "
+        "optimiser state with t in one bin alone, or uniform in (0, 1): the change of c(t) in "
+        f"every bin (nats per masked token / 1000), mean of {budget['restarts']} restarts with "
+        "other training blocks and masks. "
+        "Negative (purple): learnt; the scale ends at twice the most that is, or at the largest "
+        "change where that is less. In brackets: "
+        "within two standard errors over the restarts. "
+        "Right: the change of the NELBO, with one standard error. Before and after are measured on "
+        "the same validation blocks and masks."
+    )
+    title = f"Which mask rates teach which: {entry['recipe']}, step {entry['step']:,}"
+    return Plot(f"transfer_{number}", title, caption, drawing)

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.analyze.learnability.curve import binned_cross_entropy
 from unmask.data import Blocks
-from unmask.diffusion.time import Uniform
+from unmask.diffusion.masking import FixedCount
+from unmask.diffusion.noise import Stream, uniform, uniform_double
+from unmask.diffusion.objective import predicted_cross_entropy
+from unmask.diffusion.time import Uniform, stratify
 from unmask.model import Transformer
 from unmask.recipe import Denoising, Recipe
 from unmask.train import TrainConfig
@@ -22,6 +24,8 @@ from unmask.train.batch import draw_batches
 from unmask.train.optim import build_optimizers, restore_optimizers
 from unmask.train.state import TrainingState
 from unmask.train.step import batch_loss, take_step
+
+_AT_A_TIME = 64  # sequences in a forward pass
 
 
 @dataclass(frozen=True)
@@ -132,3 +136,45 @@ def _train(
         batches = draw_batches(recipe, blocks, config, seed=start.seed, step=step, device=device)
         take_step(state, loss, batches, config, step=step, learning_rate=learning_rate)
         on_step()
+
+
+def bin_edges(bins: int) -> list[tuple[float, float]]:
+    """Equal bins of the mask rate: (low, high) of each."""
+    return [(k / bins, (k + 1) / bins) for k in range(bins)]
+
+
+@torch.no_grad()
+def binned_cross_entropy(
+    model: Transformer, blocks: Blocks, chosen: Tensor, *, bins: int, draws: int, mask_id: int,
+    seed: int = 0,
+) -> Tensor:  # fmt: skip
+    """Mean cross-entropy per masked token in each bin of t: (bins,) float64, nats.
+
+    Each block gets ``draws`` masks in each bin, of exactly ceil(t n) of its n tokens with t uniform
+    in the bin (stratified over the draws), and counts by its length. Over all bins ceil(t n) is
+    uniform on 1..n, so the mean over bins estimates the NELBO per token without bias (see
+    `unmask.diffusion.bound`). Rates and masks depend on (seed, bins, draws, places in ``chosen``)
+    alone: two models are measured on the same ones.
+
+    Args:
+        chosen: (n,) int64 block indices.
+    """
+    device = model.embedding.weight.device
+    total, tokens = torch.zeros(bins, dtype=torch.float64), 0
+    for rows in torch.arange(len(chosen)).split(_AT_A_TIME):
+        x, valid = blocks.batch(chosen[rows])
+        lengths = torch.full((len(x),), x.shape[1]) if valid is None else valid.sum(dim=1)
+        tokens += int(lengths.sum())
+        x, valid = x.to(device), None if valid is None else valid.to(device)
+        u = uniform_double(seed, Stream.CURVE_TIME, 0, rows, bins * draws)
+        rates = stratify(torch.arange(bins * draws), u, bins * draws)  # (rows, bins * draws)
+        for draw in range(bins * draws):
+            noise = uniform(seed, Stream.CURVE_MASK, draw, rows.to(device), x.shape[1])
+            t = (1 - rates[:, bins * draws - 1 - draw]).float().to(device)  # in (0, 1], increasing
+            mask = FixedCount().mask(t, noise, valid)
+            hidden = model(x.masked_fill(mask, mask_id), valid)
+            ce, where = predicted_cross_entropy(hidden, x, mask, model.head)
+            sums = torch.zeros(len(x), device=device).index_add(0, where, ce)
+            means = sums / mask.sum(dim=1)
+            total[draw // draws] += (means.cpu().double() * lengths).sum() / draws
+    return total / tokens

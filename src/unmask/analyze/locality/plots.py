@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from unmask.compare.records import Record
+from unmask.analyze.page import Record
 from unmask.plot.figure import Plot
 from unmask.plot.style import COLOURS, INK, LINES, MARKERS, figure
 
@@ -74,8 +74,8 @@ def _mask_runs(record: Record) -> Plot:
     _legend(drawing, panels[0], 4)
     caption = (
         f"Around a masked target in a block of {record['block_size']} tokens. Lines: closed form "
-        "in the block; dotted: in a text without ends; marks: counted in masks of the recipe's "
-        f"own kind ({record['masking']})."
+        "for tokens masked each on its own, in the block; dotted: in a text without ends; marks: "
+        f"counted in masks of the recipe's own kind ({record['masking']})."
     )
     return Plot("mask_runs", "Mask runs", caption, drawing)
 
@@ -114,6 +114,8 @@ def _reach(record: Record) -> Plot:
         "Left: information that reaches a masked token, predicted. Right: times t, which is what "
         "a step at that rate has to teach, per position."
     )
+    if run:
+        caption += " Dots: what the run measured, H - c(t)."
     if bell["recipe"]:
         caption += f" Shaded: the recommended bell, {bell['recipe']}, one width to each side."
     return Plot("reach", "Information that reaches a masked token", caption, drawing)

@@ -1,11 +1,9 @@
 """``unmask analyze locality``: from a corpus or a run to the record of its locality."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -13,6 +11,7 @@ from rich.progress import Progress
 
 from unmask.analyze.locality import reach
 from unmask.analyze.locality.mask_runs import MaskRuns, empirical, endless, in_block
+from unmask.analyze.locality.plots import all_plots
 from unmask.analyze.locality.window import (
     SIDES,
     WindowProfile,
@@ -21,10 +20,9 @@ from unmask.analyze.locality.window import (
     radii_for,
     window_profile,
 )
-from unmask.analyze.locality.words import conclusion
+from unmask.analyze.page import Record, save_record, write_page
+from unmask.base.environment import environment
 from unmask.base.errors import UserError
-from unmask.base.files import write_whole
-from unmask.compare.summary import environment
 from unmask.data import CorpusConfig, Data, load_data
 from unmask.data.information import FARTHEST, Locality, mutual_information, read_text
 from unmask.diffusion.masking import Masking
@@ -33,8 +31,6 @@ from unmask.recipe.auto import evidence, nearest, recommended_bell
 from unmask.run import Run
 from unmask.train.config import ValidationConfig
 from unmask.train.validation import evenly_spaced, validate
-
-Record = dict[str, Any]
 
 RECORD = "locality.json"
 MASK_RATES = (0.25, 0.5, 0.75, 0.9)
@@ -114,10 +110,13 @@ def locality_of_run(run: Run, *, blocks: int, targets: int, seed: int, console: 
 
 
 def save_locality(record: Record, folder: Path) -> Path:
-    """Write ``locality.json``."""
-    path = folder / RECORD
-    write_whole(path, json.dumps(record, indent=1, allow_nan=False).encode())
-    return path
+    """Write ``locality.json`` and its page; returns the page's path."""
+    return write_locality(save_record(record, folder / RECORD))
+
+
+def write_locality(path: Path) -> Path:
+    """Make, or make again, the page of ``locality.json``; as `write_page`."""
+    return write_page(path, "analyze/locality/page.html", all_plots)
 
 
 def _corpus_part(
@@ -206,3 +205,67 @@ def _progress(console: Console, title: str, total: int) -> Iterator[Callable[[],
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=total)
         yield lambda: bar.advance(task)
+
+
+def conclusion(record: Record) -> list[str]:
+    """The two lines: where the information sits, and the bell that follows."""
+    return [_where(record), _which_bell(record)]
+
+
+def reasoning(record: Record) -> list[str]:
+    """How the recommended bell comes about, and what speaks for and against it."""
+    bell, found = record["bell"], record["mutual_information"]
+    lines = []
+    if bell["recipe"]:
+        lines += [
+            "Learnable at mask rate t, per position and with weight 1: t R(t), with R(t) the "
+            "information that reaches a masked token.",
+            f"R(t) is predicted from the information between two tokens at distances 1 to "
+            f"{max(found['distances'])}, each visible token counting as evidence of its own; "
+            f"t R(t) is largest at t = {bell['mean']:.2f}.",
+            f"At that rate the chance of the masks alone changes what reaches a token as much as "
+            f"a spread of {bell['std']:.2f} in t would: that is the width.",
+        ]
+    run = record["run"]
+    if run is not None:
+        errors = run["reach"]["rms_error"]
+        listed = ", ".join(f"{name} {error:.2f}" for name, error in errors.items())
+        lines.append(
+            "The windows measure the information that this model can use, not all that the text "
+            "holds."
+        )
+        lines.append(f"Predicted R(t) against the run's H - c(t), RMS error in nats: {listed}.")
+        if run["bell"]:
+            lines.append(f"The run's own c(t) and windows ask for {run['bell']['recipe']}.")
+    return lines
+
+
+def _where(record: Record) -> str:
+    found = record["mutual_information"]
+    at = {
+        d: (nats, error)
+        for d, nats, error in zip(found["distances"], found["nats"], found["stderr"], strict=True)
+    }
+    last = max(at)
+    text = f"Of its {found['entropy']:.2f} nats a token shares " + ", ".join(
+        f"{at[d][0]:.3g} ± {at[d][1]:.2g} with the token {d} away"
+        for d in (1, 2, 4, last)
+        if d in at
+    )
+    run = record["run"]
+    if run is None:
+        return text + "."
+    held = run["sides"]["both"]["holds"]
+    if not all(held.values()):
+        return text + "; the model makes nothing of its context."
+    parts = " and ".join(
+        f"{part} within {v['tokens']:.1f} ± {v['stderr']:.1f} tokens" for part, v in held.items()
+    )
+    return f"{text}; of what this model can use, {parts}."
+
+
+def _which_bell(record: Record) -> str:
+    bell = record["bell"]
+    if not bell["recipe"]:
+        return f"{bell['why_not'][0].upper()}{bell['why_not'][1:]}."
+    return f"The corpus asks for the recipe {bell['recipe']} (bell:auto computes it)."

@@ -49,9 +49,12 @@ def locality_command(arguments: Sequence[str]) -> int:
     parsed = parse(LocalityArguments, "unmask analyze locality", arguments)
     from rich.text import Text
 
-    from unmask.analyze.locality.page import write_locality
-    from unmask.analyze.locality.study import locality_of_corpus, locality_of_run, save_locality
-    from unmask.analyze.locality.words import reasoning
+    from unmask.analyze.locality.study import (
+        locality_of_corpus,
+        locality_of_run,
+        reasoning,
+        save_locality,
+    )
     from unmask.base.console import PlainConsole
     from unmask.run import open_run
     from unmask.train.device import choose_device
@@ -72,8 +75,7 @@ def locality_command(arguments: Sequence[str]) -> int:
             corpus = CorpusConfig(**{**corpus.model_dump(), "source": parsed.source})
         record = locality_of_corpus(corpus, seed=parsed.seed, console=console)
     if parsed.out is not None:
-        page = write_locality(save_locality(record, parsed.out))
-        console.print(f"report: {page}", soft_wrap=True)
+        console.print(f"report: {save_locality(record, parsed.out)}", soft_wrap=True)
     if parsed.as_json:
         print_result(json.dumps(record, allow_nan=False))
         return 0

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import StrMethodFormatter
 
-from unmask.compare.records import Arm, Comparison, Record, Run
+from unmask.compare.records import Arm, Comparison, Level, Record, RunRecord
 from unmask.plot.figure import Plot
 from unmask.plot.style import figure, legend, line_of, marker_of
 
@@ -69,14 +69,15 @@ def _bound(comparison: Comparison, x: str, name: str, title: str, xlabel: str) -
     shown = [arm for arm in comparison.arms if draw_arm(axes, arm, _evals, x, "nelbo")]
     if not shown:
         return None
-    levels = [] if comparison.baseline not in shown else comparison.baseline.levels
+    levels = [] if comparison.baseline not in shown else comparison.baseline.result.levels
     values = [v for arm in shown for run in arm.done or arm.runs for v in _settled(run)]
     first = max((r["nelbo"] for arm in shown for run in arm.runs for r in run.evals), default=0)
-    limit(axes, values + [level["nelbo"] for level in levels], margin=0.04)
+    limit(axes, values + [level.nelbo for level in levels], margin=0.04)
     _levels(axes, levels)
     label_axes(axes, xlabel, "NELBO (nats per token)")
     legend(drawing, shown, _unfinished(comparison))
-    caption = f"Validation bound, lower is better. {seeds_sentence(comparison)} "
+    blocks = "" if comparison.blocks == "all" else f" on the {comparison.blocks} blocks"
+    caption = f"Validation bound{blocks}, lower is better. {seeds_sentence(comparison)} "
     if x == "seconds" and len(comparison.seeds) > 1:
         caption += "Runs are interpolated to common times, as far as every seed of a recipe goes. "
     if levels:
@@ -94,18 +95,18 @@ def _bound(comparison: Comparison, x: str, name: str, title: str, xlabel: str) -
     return Plot(name, title, caption.strip(), drawing)
 
 
-def _evals(run: Run) -> list[Record]:
+def _evals(run: RunRecord) -> list[Record]:
     return run.evals
 
 
-def _trains(run: Run) -> list[Record]:
+def _trains(run: RunRecord) -> list[Record]:
     return run.trains
 
 
 def draw_arm(
     axes: Axes,
     arm: Arm,
-    records: Callable[[Run], list[Record]],
+    records: Callable[[RunRecord], list[Record]],
     x: str,
     y: str,
     most: int = 2 * _POINTS,
@@ -171,7 +172,7 @@ def _shortened(curve: Array, most: int) -> Array:
     return np.stack([part.mean(1) for part in parts], axis=1)
 
 
-def _settled(run: Run) -> list[float]:
+def _settled(run: RunRecord) -> list[float]:
     """The bounds of a run but for the first evaluation and those in its first 2% of steps."""
     after = 0.02 * run.last_step
     values = [float(r["nelbo"]) for r in run.evals[1:] if r["step"] >= after]
@@ -195,16 +196,16 @@ def limit(axes: Axes, values: list[float], margin: float) -> None:
     axes.set_ylim(low - room, high + room)
 
 
-def _levels(axes: Axes, levels: list[Record]) -> None:
+def _levels(axes: Axes, levels: list[Level]) -> None:
     """The baseline's levels as faint lines, named to the right of the axes."""
     low, high = axes.get_ylim()
     last = -1.0
-    for level in sorted(levels, key=lambda level: float(level["nelbo"])):
-        height = (level["nelbo"] - low) / (high - low)
+    for level in sorted(levels, key=lambda level: level.nelbo):
+        height = (level.nelbo - low) / (high - low)
         last = max(height, last + 0.05)  # names are pushed up off each other, lines are not
-        axes.axhline(level["nelbo"], color="#808080", linewidth=0.7, alpha=0.6, zorder=1)
+        axes.axhline(level.nelbo, color="#808080", linewidth=0.7, alpha=0.6, zorder=1)
         axes.annotate(
-            f"{level['percent']:.0f}%: {level['nelbo']:.3f}",
+            f"{level.percent}%: {level.nelbo:.3f}",
             (1, height),
             xytext=(1.012, last),
             xycoords="axes fraction",

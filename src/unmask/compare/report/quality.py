@@ -5,7 +5,7 @@ from collections.abc import Callable
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from unmask.compare.records import Arm, Comparison, Record, Run
+from unmask.compare.records import Arm, Comparison, Record
 from unmask.compare.report.curves import STEPS, draw_arm, label_axes, limit, seeds_sentence
 from unmask.plot.figure import Plot
 from unmask.plot.style import figure, legend
@@ -23,8 +23,8 @@ def other_texts(comparison: Comparison) -> Plot | None:
         (_of_corpus(name), "bits_per_byte", "bits per byte", str(name)) for name in names
     ]
     caption = (
-        "Texts of another kind than the training text, in the model's own tokens, at every kept "
-        f"checkpoint; lower is better. {seeds_sentence(comparison)}"
+        "The texts that were asked for, in the model's own tokens, at every checkpoint that was "
+        f"evaluated; lower is better. {seeds_sentence(comparison)}"
     )
     return _panels(comparison, "other_texts", "Zero-shot likelihood", caption, panels)
 
@@ -104,5 +104,4 @@ def _generative(record: Record) -> bool:
 
 
 def _all(comparison: Comparison) -> list[Record]:
-    runs: list[Run] = [run for arm in comparison.arms for run in arm.runs]
-    return [record for run in runs for record in run.quality]
+    return [record for arm in comparison.arms for run in arm.runs for record in run.quality]

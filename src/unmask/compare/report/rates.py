@@ -1,24 +1,30 @@
 """Plots over the mask rate t: what is hard at which rate, and which rates a recipe draws."""
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from unmask.compare.records import Arm, Comparison
+from unmask.compare.records import Arm, Comparison, quarters, whole_curve
 from unmask.compare.report.curves import Array
+from unmask.config import Config
 from unmask.plot.figure import Plot
-from unmask.plot.style import colour, figure, fold, legend, line_of, marker_of
+from unmask.plot.style import colour, figure, fold, legend, line_of, marker_of, mask_rate_axis
+from unmask.recipe import parse_recipe
 
-_MOMENTS = (0.1, 0.25, 0.5, 1.0)  # of the training
-_MASK_RATE = "mask rate t"
+_BINS = 40
+_STEPS_LOOKED_AT = 500
 
 
 def cross_entropies(comparison: Comparison) -> Plot | None:
     """c(t) of every arm at some moments of training, a panel for each moment."""
     arms = [arm for arm in comparison.arms if _curves(arm)]
-    moments = _moments(arms)
-    if not moments:
+    if not arms:
         return None
+    moments = quarters(max((s for arm in arms for s, _ in _curves(arm)), key=lambda s: s[-1]))
     drawing = figure(2.9)
     panels = drawing.subplots(1, len(moments), sharey=True, squeeze=False)[0]
     for axes, moment in zip(panels, moments, strict=True):
@@ -28,15 +34,13 @@ def cross_entropies(comparison: Comparison) -> Plot | None:
                 t = (np.arange(len(values)) + 0.5) / len(values)
                 axes.plot(t, values, marker=marker_of(arm), markersize=3.5, **line_of(arm))
         axes.set_title(f"step {moment:,}")
-        axes.set_xlim(0, 1)
-        axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-        axes.set_xlabel(_MASK_RATE)
+        mask_rate_axis(axes)
     panels[0].set_ylabel("c(t) (nats per masked token)")
     legend(drawing, arms)
     caption = (
         "Mean cross-entropy per masked token of the validation blocks, in 10 bins of the mask "
         "rate, at about 10, 25, 50 and 100% of the training; mean over the seeds that are done. "
-        "The area under a curve is the NELBO."
+        "The area under a curve is the NELBO of all blocks."
     )
     if any(arm.causal for arm in comparison.arms):
         caption += " An autoregressive twin masks nothing and has no such curve."
@@ -44,75 +48,129 @@ def cross_entropies(comparison: Comparison) -> Plot | None:
 
 
 def densities(comparison: Comparison) -> Plot | None:
-    """The density that each arm draws mask rates from, over the histogram of what was drawn."""
-    arms = [(arm, arm.times) for arm in comparison.arms if arm.times]
+    """The density that each arm's mask rates have, over the histogram of those it drew."""
+    arms = [(arm, drawn) for arm in comparison.arms if (drawn := drawn_rates(arm)) is not None]
     if not arms:
         return None
     columns = min(3, len(arms))
     rows = math.ceil(len(arms) / columns)
     drawing = figure(0.5 + 1.9 * rows)
-    peaks = [max(times["density"] + times["histogram"]) for _, times in arms]
+    peaks = [max(*drawn.density, *drawn.histogram) for _, drawn in arms]
     shared = max(peaks) <= 4 * min(peaks)
     grid = drawing.subplots(rows, columns, squeeze=False)
     for number, axes in enumerate(grid.flat):
         if number >= len(arms):
             axes.set_axis_off()
             continue
-        arm, times = arms[number]
+        arm, drawn = arms[number]
         shade = {"color": colour(arm.index), "alpha": 0.28, "linewidth": 0}
-        edges = np.linspace(0, 1, len(times["histogram"]) + 1)
-        axes.stairs(times["histogram"], edges, fill=True, **shade)
-        axes.plot(times["t"], times["density"], color=colour(arm.index))
+        axes.stairs(drawn.histogram, np.linspace(0, 1, _BINS + 1), fill=True, **shade)
+        axes.plot(drawn.t, drawn.density, color=colour(arm.index))
         axes.set_title(fold(arm.name, 36), fontsize=8.5)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.08 * (max(peaks) if shared else peaks[number]))
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
         if number // columns == (len(arms) - 1 - number % columns) // columns:
-            axes.set_xlabel(_MASK_RATE)
+            axes.set_xlabel("mask rate t")
         if number % columns == 0:
             axes.set_ylabel("density")
     caption = (
-        "Line: the density that a recipe draws mask rates from, over the whole training. Bars: the "
-        "rates that its first run drew."
+        "Bars: the mask rates that a recipe's first run drew, over the whole run. Line: the density"
+        " that it drew them from; where that changes during the run, its mean over the steps."
     )
+    if any(drawn.steps < drawn.of for _, drawn in arms):
+        caption += f" Of longer runs, at most {_STEPS_LOOKED_AT} evenly spaced steps are looked at."
     if not shared:
         caption += " The panels have different scales."
     if any(arm.causal for arm in comparison.arms):
         caption += " An autoregressive twin draws none."
+    if any(drawn.causal for _, drawn in arms):
+        caption += " Neither do the autoregressive steps of a recipe that begins with them."
     if any("fit=" in arm.spec and "fit=none" not in arm.spec for arm in comparison.arms):
         caption += " Recipes that fit their rates while training are left out: rate_mean and "
         caption += "rate_std in their metrics.jsonl tell what they drew."
     return Plot("mask_rates", "Mask rates drawn", caption, drawing)
 
 
+@dataclass(frozen=True)
+class DrawnRates:
+    """The mask rates of a run.
+
+    Attributes:
+        t, density: the density they are drawn from, mean over the steps that mask.
+        histogram: density of the drawn ones, in equal bins of (0, 1).
+        steps: how many steps were looked at.
+        of: how many the run made.
+        causal: whether some of them mask nothing.
+    """
+
+    t: Array
+    density: Array
+    histogram: Array
+    steps: int
+    of: int
+    causal: bool
+
+
+def drawn_rates(arm: Arm) -> DrawnRates | None:
+    """The rates that an arm's first run drew, made again from its counters.
+
+    None where there is no such run, for the autoregressive twin, and where the rates were fitted to
+    what the run met.
+    """
+    run = next((run for run in arm.runs if run.config is not None and run.last_step), None)
+    if run is None or run.config is None:
+        return None
+    grid = (torch.arange(200, dtype=torch.float64) + 0.5) / 200
+    looked = range(0, run.last_step, -(-run.last_step // _STEPS_LOOKED_AT))
+    drawn = _drawn(run.config, looked, grid)
+    if not drawn:
+        return None
+    rates = torch.cat([t for t, _ in drawn])
+    return DrawnRates(
+        t=grid.numpy(),
+        density=torch.stack([density for _, density in drawn]).mean(dim=0).numpy(),
+        histogram=(torch.histc(rates, _BINS, 0, 1) * _BINS / len(rates)).double().numpy(),
+        steps=len(looked),
+        of=run.last_step,
+        causal=len(drawn) < len(looked),
+    )
+
+
+def _drawn(config: Config, steps: Iterable[int], grid: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The rates and their density on a grid, of each of some steps that masks at rates it knows."""
+    recipe, size = parse_recipe(config.recipe), config.train.batch_size
+    if recipe.observers():
+        return []
+    found = []
+    for step in steps:
+        portions = recipe.portions(
+            seed=config.seed,
+            step=step,
+            steps=config.train.steps,
+            slots=torch.arange(size),
+            batch_size=size,
+        )
+        masking = [p for p in portions if not p.objective.causal]
+        density, share = torch.zeros_like(grid), 0.0
+        for objective, start, end in recipe.divided(step, config.train.steps):
+            if (p := objective.density(grid)) is not None:
+                density, share = density + (end - start) * p, share + end - start
+        if masking:
+            found.append((torch.cat([p.t for p in masking]), density / share))
+    return found
+
+
 def _curves(arm: Arm) -> list[tuple[list[int], Array]]:
     """For each finished run: the steps of its evaluations that have c(t), and the values."""
     curves = []
     for run in arm.done:
-        records = [r for r in run.evals if r["step"] > 0 and _whole(r.get("c_t"))]
+        records = [r for r in run.evals if r["step"] > 0 and whole_curve(r)]
         records = [r for r in records if len(r["c_t"]) == len(records[0]["c_t"])]
         if records:
             values = np.array([r["c_t"] for r in records], dtype=float)
             curves.append(([r["step"] for r in records], values))
     return curves
-
-
-def _whole(values: object) -> bool:
-    return (
-        isinstance(values, list)
-        and bool(values)
-        and all(isinstance(v, int | float) and math.isfinite(v) for v in values)
-    )
-
-
-def _moments(arms: list[Arm]) -> list[int]:
-    """Evaluations of one run that lie nearest to the moments; after the first one, step 0."""
-    runs = [steps for arm in arms for steps, _ in _curves(arm)]
-    if not runs:
-        return []
-    steps = max(runs, key=lambda run: run[-1])
-    nearest = {min(steps, key=lambda s: abs(s - part * steps[-1])) for part in _MOMENTS}
-    return sorted(nearest)
 
 
 def _at(arm: Arm, step: int) -> Array | None:

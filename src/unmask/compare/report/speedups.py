@@ -7,6 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from unmask.compare.records import Arm, Comparison
+from unmask.compare.statistics import Spread
 from unmask.plot.figure import Plot
 from unmask.plot.style import colour, figure, legend, line_of, marker_of
 
@@ -22,7 +23,7 @@ _SPREAD = 10.0  # percentage points that the arms of one level are spread over
 
 def speed_ups(comparison: Comparison) -> Plot | None:
     """Speed-up over the baseline at its levels, in steps and in seconds."""
-    arms = [arm for arm in comparison.arms[1:] if arm.levels]
+    arms = [arm for arm in comparison.arms[1:] if arm.result.levels]
     if not arms:
         return None
     drawing = figure(3.1)
@@ -64,19 +65,23 @@ def _draw(axes: Axes, arm: Arm, unit: str, shift: float) -> bool:
     Returns:
         Whether a level is not reached.
     """
-    reached = [level for level in arm.levels if level[f"{unit}_ratio"]]
-    low, high = _keys(unit)
-    x = [level["percent"] + shift for level in reached]
-    y = [level[f"{unit}_ratio"] for level in reached]
-    axes.plot(x, y, marker=marker_of(arm), zorder=3, **line_of(arm))
-    for where, level in zip(x, reached, strict=True):
-        if level[low] is not None:
-            axes.vlines(where, level[low], level[high], color=colour(arm.index), linewidth=1.1)
-    beyond = [lv["percent"] + shift for lv in arm.levels if not lv[f"{unit}_ratio"]]
+    levels = _ratios(arm, unit)
+    reached = [(percent + shift, ratio) for percent, ratio in levels if ratio.mean is not None]
+    x, y = [where for where, _ in reached], [ratio.mean for _, ratio in reached]
+    axes.plot(x, y, marker=marker_of(arm), zorder=3, **line_of(arm))  # type: ignore[arg-type]
+    for where, ratio in reached:
+        if ratio.low is not None and ratio.high is not None:
+            axes.vlines(where, ratio.low, ratio.high, color=colour(arm.index), linewidth=1.1)
+    beyond = [percent + shift for percent, ratio in levels if ratio.mean is None]
     heights = [0.025] * len(beyond)
     crosses = {"transform": axes.get_xaxis_transform(), "color": colour(arm.index)}
     axes.plot(beyond, heights, "x", markersize=6, **crosses)  # type: ignore[arg-type]
     return bool(beyond)
+
+
+def _ratios(arm: Arm, unit: str) -> list[tuple[int, Spread]]:
+    """Percent and speed-up at each level, in ``steps`` or ``seconds``."""
+    return [(level.percent, getattr(level, unit)) for level in arm.result.levels]
 
 
 def _limits(axes: Axes, arms: list[Arm], unit: str) -> bool:
@@ -87,9 +92,9 @@ def _limits(axes: Axes, arms: list[Arm], unit: str) -> bool:
     Returns:
         Whether an interval is cut.
     """
-    levels = [level for arm in arms for level in arm.levels if level[f"{unit}_ratio"]]
-    points = [1.0] + [level[f"{unit}_ratio"] for level in levels]
-    ends = [level[key] for level in levels for key in _keys(unit) if level[key] is not None]
+    ratios = [ratio for arm in arms for _, ratio in _ratios(arm, unit)]
+    points = [1.0] + [ratio.mean for ratio in ratios if ratio.mean is not None]
+    ends = [end for ratio in ratios for end in (ratio.low, ratio.high) if end is not None]
     least, most = min(points) / 2, max(points) * 2
     low = max(least, min(points + ends)) / 1.12
     high = min(most, max(points + ends)) * 1.12
@@ -102,7 +107,3 @@ def _limits(axes: Axes, arms: list[Arm], unit: str) -> bool:
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
     return any(end < low or end > high for end in ends if math.isfinite(end))
-
-
-def _keys(unit: str) -> tuple[str, str]:
-    return ("ci_low", "ci_high") if unit == "steps" else ("seconds_ci_low", "seconds_ci_high")
