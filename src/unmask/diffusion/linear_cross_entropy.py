@@ -60,8 +60,6 @@ def log_confidences(hidden: Tensor, head: Projection) -> Tensor:
     return confidence
 
 
-# A loop whose length depends on the masks: the compiler would make a graph for each.
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def weighted_cross_entropy_sum(
     hidden: Tensor, targets: Tensor, weights: Tensor, head: Projection
 ) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """A share of the samples that moves with the progress of training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -58,26 +58,12 @@ class Share:
 
     def at(self, step: int, steps: int) -> float:
         """The share at a step (counted from 0) of so many."""
-        before = [(share, p * steps) for share, p in self.points if p * steps <= step]
-        after = [(share, p * steps) for share, p in self.points if p * steps > step]
-        if not before or not after:
-            return (before[-1] if before else after[0])[0]
-        (low, start), (high, end) = before[-1], after[0]
-        return low + (high - low) * (step - start) / (end - start)
+        return _interpolate([(share, at * steps) for share, at in self.points], step, after=True)
 
     def limits(self, progress: float) -> tuple[float, float]:
         """The shares just before and just after a progress."""
-        earlier = [point for point in self.points if point[1] < progress]
-        later = [point for point in self.points if point[1] > progress]
-        here = [share for share, at in self.points if at == progress]
-        if here:
-            return here[0] if progress > 0 else here[-1], here[-1]
-        if not earlier or not later:
-            share = (earlier[-1] if earlier else later[0])[0]
-            return share, share
-        (low, start), (high, end) = earlier[-1], later[0]
-        share = low + (high - low) * (progress - start) / (end - start)
-        return share, share
+        before, after = (_interpolate(self.points, progress, after=a) for a in (False, True))
+        return before, after
 
     @property
     def whole(self) -> bool:
@@ -100,6 +86,15 @@ def check_sum(shares: Mapping[str, Share], recipe: str) -> None:
                 f"recipe {recipe!r}: the shares of {', '.join(shares)} add up to "
                 f"{max(before, after):g} at progress {progress:g}; at most 1"
             )
+
+
+def _interpolate(points: Sequence[tuple[float, float]], place: float, *, after: bool) -> float:
+    """The value at a place of points (value, place); just after it or, if not, just before."""
+    n = sum(at < place or (after and at == place) for _, at in points)
+    if n in (0, len(points)):
+        return points[min(n, len(points) - 1)][0]
+    (low, start), (high, end) = points[n - 1], points[n]
+    return low + (high - low) * (place - start) / (end - start)
 
 
 def _fewest(points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:

@@ -49,7 +49,7 @@ class TrainConfig(Section):
     recompute: bool = Field(
         False, description="compute the blocks again in the backward pass: less memory, more time"
     )
-    compile: bool = Field(False, description="torch.compile the network and its loss")
+    compile: bool = Field(False, description="torch.compile the network")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
     log_every: int = Field(
         10, ge=1, le=LARGEST_COUNT, description="steps between training lines in metrics.jsonl"

@@ -39,11 +39,17 @@ class TrainingLoss(nn.Module):
     """A network, its head and the cross-entropy of what it predicts, as one module.
 
     Its forward is the training loss: full (B, L, V) logits never exist.
+
+    Args:
+        model: the network.
+        compiled: whether the module is to be compiled. The loss then is left as it is: the number
+            of predicted positions, which its loops depend on, would ask for a graph each time.
     """
 
-    def __init__(self, model: Transformer) -> None:
+    def __init__(self, model: Transformer, *, compiled: bool = False) -> None:
         super().__init__()
         self.model = model
+        self._loss = torch.compiler.disable(loss_and_rows) if compiled else loss_and_rows
 
     def forward(
         self,
@@ -66,7 +72,10 @@ class TrainingLoss(nn.Module):
             budget: as in `unmask.diffusion.objective.predicted_loss`.
         """
         hidden = self.model(inputs, valid, causal)
-        return loss_and_rows(hidden, targets, predicted, weights, self.model.head, budget)
+        result: tuple[Tensor, Tensor] = self._loss(
+            hidden, targets, predicted, weights, self.model.head, budget
+        )
+        return result
 
     @torch.no_grad()
     def confidence(self, inputs: Tensor, predicted: Tensor, valid: Tensor | None) -> Tensor:
@@ -78,9 +87,9 @@ def batch_loss(model: Transformer, mask_id: int, *, compiled: bool = False) -> B
     """The training loss of a network, as a function of a (micro-)batch.
 
     Args:
-        compiled: whether network, head and loss are compiled together.
+        compiled: whether the module is compiled.
     """
-    module = TrainingLoss(model)
+    module = TrainingLoss(model, compiled=compiled)
     forward = torch.compile(module) if compiled else module
 
     def loss(batch: Batch) -> Loss:

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from unmask.analyze.locality.mask_runs import around, empirical, endless, in_block
-from unmask.diffusion.masking import MASKINGS
+from unmask.diffusion.masking import Bernoulli, FixedCount
 from unmask.diffusion.noise import Stream, uniform
 
 
@@ -57,8 +57,7 @@ def test_the_projects_own_masks_follow_it(t: float) -> None:
     """Chi-square, with one target a block, so that the counts are independent."""
     length, samples = 24, 20_000
     u = uniform(1, Stream.MASK_RUNS, 0, torch.arange(samples), length + 1)
-    x, rates = torch.zeros(samples, length, dtype=torch.int64), torch.full((samples,), t)
-    mask = MASKINGS["bernoulli"].corrupt(x, rates, u[:, :length], None, 1).predicted
+    mask = Bernoulli().mask(torch.full((samples,), t), u[:, :length], None)
     target = (torch.arange(samples), (u[:, length] * length).long())
     for found, chances in zip(around(mask), vars(in_block(t, length)).values(), strict=True):
         counts = torch.bincount(found[target][mask[target]] - 1, minlength=length).double()
@@ -70,7 +69,7 @@ def test_the_projects_own_masks_follow_it(t: float) -> None:
 
 
 def test_the_empirical_distribution_of_each_masking() -> None:
-    for masking, tolerance in (("bernoulli", 0.02), ("fixed-count", 0.03)):
+    for masking, tolerance in ((Bernoulli(), 0.02), (FixedCount(), 0.03)):
         found = empirical(0.5, 64, masking=masking, samples=2000, seed=0)
         expected = in_block(0.5, 64)
         assert float(found.run.sum()) == pytest.approx(1)
