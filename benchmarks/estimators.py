@@ -19,7 +19,7 @@ from rich.progress import track
 
 from unmask.data.load import pack_own_validation
 from unmask.diffusion.estimators import ESTIMATORS
-from unmask.evaluate import open_subject
+from unmask.evaluate.subject import open_subject
 from unmask.train.config import ValidationConfig
 from unmask.train.validation import validate
 

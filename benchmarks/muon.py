@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim._muon import _zeropower_via_newtonschulz
 
 from unmask.config import load_preset
-from unmask.model import Transformer
+from unmask.model.transformer import Transformer
 
 A, B, C = 3.4445, -4.7750, 2.0315
 EPS, ITERATIONS = 1e-7, 5

@@ -8,7 +8,7 @@ import argparse
 
 import numpy as np
 
-from unmask.data import Blocks
+from unmask.data.blocks import Blocks
 from unmask.data.information import mutual_information, read_text
 
 V = 8192

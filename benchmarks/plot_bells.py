@@ -11,9 +11,9 @@ import argparse
 from pathlib import Path
 
 from unmask.base.files import write_whole
-from unmask.compare import load_comparison
+from unmask.compare.records import load_comparison
 from unmask.plot.style import MARKERS, as_png, colour, figure, settings
-from unmask.recipe import parse_recipe
+from unmask.recipe.parse import parse_recipe
 
 Finals = dict[str, dict[float, float]]
 

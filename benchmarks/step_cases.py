@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, BertConfig, ModernBertConfig
 
 from unmask.config import Config
-from unmask.data import Blocks
-from unmask.model import Transformer
-from unmask.recipe import parse_recipe
+from unmask.data.blocks import Blocks
+from unmask.model.transformer import Transformer
+from unmask.recipe.parse import parse_recipe
 from unmask.train.batch import Batch, draw_batches
 from unmask.train.optim import build_optimizers
 from unmask.train.state import TrainingState

@@ -58,6 +58,17 @@ def test_a_room_imports_only_from_rooms_below(path: Path) -> None:
         assert other == own or LEVEL[other] < LEVEL[own], f"{own} imports {name}"
 
 
+def test_a_room_is_entered_by_its_modules_and_keeps_its_own_to_itself() -> None:
+    """Rooms have no front of names beside their modules'; what begins with _ is not for others."""
+    for path in FILES:
+        if path.name == "__init__.py" and room_of(path) != "cli":
+            assert not imports(path), f"{path}: a room's front holds no names"
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("unmask."):
+                private = [alias.name for alias in node.names if alias.name.startswith("_")]
+                assert not private, f"{path} imports {private} of {node.module}"
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_diffusion_and_recipe_need_torch_alone(path: Path) -> None:
     light = ("diffusion", "recipe", "__main__")

@@ -10,8 +10,8 @@ import yaml
 
 from unmask.cli.base import DEFAULT_PRESET, default_recipes
 from unmask.config import load_config, load_preset, preset_names
-from unmask.recipe import RECIPES, parse_recipe
-from unmask.train import TrainConfig
+from unmask.recipe.parse import RECIPES, parse_recipe
+from unmask.train.config import TrainConfig
 
 Call = Callable[..., tuple[int, str]]
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from unmask.analyze.learnability.curve import binned_cross_entropy
 
 from pretended_device import DEVICE, OnDevice, PretendedDevice, WrongDevice
-from unmask.analyze.learnability.curve import binned_cross_entropy
 from unmask.analyze.learnability.gradients import gradient_signal
 from unmask.analyze.learnability.transfer import Start, transfer_matrix
 from unmask.analyze.locality.window import window_profile
-from unmask.data import Blocks
+from unmask.data.blocks import Blocks
 from unmask.diffusion.decoding import Decoding, categorical
 from unmask.diffusion.estimators import ESTIMATORS
 from unmask.diffusion.masking import MASKINGS
@@ -26,11 +26,12 @@ from unmask.diffusion.noise import Stream, uniform
 from unmask.diffusion.sampler import SAMPLERS, generate, left_to_right
 from unmask.diffusion.time import Beta
 from unmask.evaluate.conditional import CONDITIONAL_ESTIMATORS, conditional_nll, greedy_matches
-from unmask.model import ModelConfig, Transformer
-from unmask.recipe import RECIPES, parse_recipe
-from unmask.train import TrainConfig
+from unmask.model.config import ModelConfig
+from unmask.model.transformer import Transformer
+from unmask.recipe.parse import RECIPES, parse_recipe
 from unmask.train import device as devices
 from unmask.train.batch import draw_batch
+from unmask.train.config import TrainConfig
 from unmask.train.validation import ValidationConfig, validate
 
 Call = Callable[..., tuple[int, str]]

@@ -4,9 +4,8 @@ The names here need torch alone, and import it when they are first used; the roo
 `unmask.data`, `unmask.train`, ...) are imported by name.
 """
 
-from typing import TYPE_CHECKING
-
-from unmask.base.front import on_demand
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unmask.base.errors import UserError
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
         Uniform,
         stratified,
     )
-    from unmask.recipe import RECIPES, Recipe, parse_recipe
+    from unmask.recipe.parse import RECIPES, parse_recipe
+    from unmask.recipe.recipe import Recipe
 
 __version__ = "0.1.0"
 
@@ -50,13 +50,22 @@ __all__ = [
     "stratified",
 ]
 
-__getattr__ = on_demand(
-    __name__,
-    "base.errors",
-    "diffusion.time",
-    "diffusion.masking",
-    "diffusion.objective",
-    "diffusion.bound",
-    "diffusion.sampler",
-    "recipe",
+_FOUND_IN = (
+    "unmask.base.errors",
+    "unmask.diffusion.bound",
+    "unmask.diffusion.masking",
+    "unmask.diffusion.objective",
+    "unmask.diffusion.sampler",
+    "unmask.diffusion.time",
+    "unmask.recipe.parse",
+    "unmask.recipe.recipe",
 )
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first asked for (PEP 562): help needs none, and no torch."""
+    if name in __all__:
+        for module in map(import_module, _FOUND_IN):
+            if hasattr(module, name):
+                return globals().setdefault(name, getattr(module, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

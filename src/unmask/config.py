@@ -13,9 +13,9 @@ from unmask.base.files import read_utf8, write_whole
 from unmask.base.numbers import LARGEST_SEED
 from unmask.base.section import Section, nested
 from unmask.base.strict_yaml import read_yaml, write_yaml
-from unmask.data import CorpusConfig
-from unmask.model import ModelConfig
-from unmask.train import TrainConfig, ValidationConfig
+from unmask.data.config import CorpusConfig
+from unmask.model.config import ModelConfig
+from unmask.train.config import TrainConfig, ValidationConfig
 
 
 class Config(Section):
@@ -46,7 +46,7 @@ class Config(Section):
         ``bell:auto`` stays until the corpus is known (`unmask.run.settle_recipe`).
         """
         # Here, because it imports torch, which showing the help must not.
-        from unmask.recipe import is_auto, parse_recipe, with_bell  # noqa: PLC0415
+        from unmask.recipe.parse import is_auto, parse_recipe, with_bell  # noqa: PLC0415
 
         if is_auto(text):
             parse_recipe(with_bell(text, "mean=0.5,std=0.2"))  # told now if the rest is wrong
@@ -79,8 +79,10 @@ def load_preset(names: str) -> Config:
 def preset_as_shown(names: str) -> Config:
     """`load_preset` for a help text: the recipe as the preset writes it, unchecked."""
     values = _preset_values(names)
-    recipe = values.pop("recipe", Config.model_fields["recipe"].default)
-    return Config(**values).model_copy(update={"recipe": recipe})
+    for name, field in Config.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            values[name] = field.annotation(**values.get(name, {}))
+    return Config.model_construct(**values)
 
 
 def _preset_values(names: str) -> dict[str, Any]:

@@ -21,15 +21,16 @@ from unmask.base.files import check_writable, locked, write_whole
 from unmask.base.memory import check_memory
 from unmask.base.text import visible
 from unmask.config import Config, differences, load_config, save_config, with_options
-from unmask.data import Data, Tokenizer, load_data, saved_tokenizer
 from unmask.data.information import mutual_information, read_text
+from unmask.data.load import Data, load_data
 from unmask.data.recorded import RECORD
-from unmask.model import Transformer, parameter_count
-from unmask.recipe import is_auto, parse_recipe, with_bell
+from unmask.data.tokenizers import Tokenizer, saved_tokenizer
+from unmask.model.transformer import Transformer, parameter_count
 from unmask.recipe.auto import recommended_bell
-from unmask.train import Checkpoint, Outcome, find_checkpoint, train
-from unmask.train.checkpoint import checkpoint_steps
+from unmask.recipe.parse import is_auto, parse_recipe, with_bell
+from unmask.train.checkpoint import Checkpoint, checkpoint_steps, find_checkpoint
 from unmask.train.device import choose_device
+from unmask.train.loop import Outcome, train
 from unmask.train.metrics import BLOCKS, METRICS, check_sinks, read_records
 
 CONTINUABLE = {"train.steps", "train.device", "train.keep", "train.save_every", "train.log_to"}

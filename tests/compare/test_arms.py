@@ -3,10 +3,9 @@
 import pytest
 
 from unmask.base.errors import UserError
-from unmask.compare import parse_arms
-from unmask.compare.arms import folder_name
+from unmask.compare.arms import folder_name, parse_arms
 from unmask.config import Config
-from unmask.recipe import RECIPES
+from unmask.recipe.parse import RECIPES
 
 
 def test_commas_separate_arms_and_parameters() -> None:

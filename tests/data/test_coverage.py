@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from unmask.base.errors import UserError
-from unmask.data import CorpusConfig, load_data
 from unmask.data.blocks import read_facts, write_blocks
+from unmask.data.config import CorpusConfig
 from unmask.data.coverage import CharacterCount, Coverage
+from unmask.data.load import load_data
 from unmask.data.tokenizers import ByteTokenizer, Tokenizer, hub_tokenizer, load_tokenizer
 
 KNOWN = "the cat sat on a mat and saw one big dog"

@@ -13,8 +13,9 @@ import pyarrow.parquet
 import pytest
 
 from unmask.base.errors import UserError
-from unmask.data import CorpusConfig, load_data
+from unmask.data.config import CorpusConfig
 from unmask.data.files import FORMATS, Format
+from unmask.data.load import load_data
 from unmask.data.sources import open_source
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from unmask.base.errors import UserError
 from unmask.base.spec import build
-from unmask.data import CorpusConfig, load_data
+from unmask.data.config import CorpusConfig
 from unmask.data.hub import PRESETS, HubOptions
+from unmask.data.load import load_data
 from unmask.data.sources import named_sources, open_source
 
 TRAIN = [f"training document {number} é" for number in range(30)]

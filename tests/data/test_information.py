@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from unmask import UserError
-from unmask.data import Blocks
+from unmask.data.blocks import Blocks
 from unmask.data.information import mutual_information, read_text
 
 LENGTH = 128

@@ -15,9 +15,10 @@ import torch
 from rich.console import Console
 
 from unmask.base.errors import UserError
-from unmask.data import CorpusConfig, Data, load_data
 from unmask.data.cache import cache_folder, kept
+from unmask.data.config import CorpusConfig
 from unmask.data.documents import Documents, hold_out
+from unmask.data.load import Data, load_data
 from unmask.data.sources import open_source
 
 
@@ -447,7 +448,8 @@ class TestConcurrently:
         config = CorpusConfig(source=str(corpus), block_size=32, tokenizer="bpe:280")
         code = (
             "import sys\n"
-            "from unmask.data import CorpusConfig, load_data\n"
+            "from unmask.data.config import CorpusConfig\n"
+            "from unmask.data.load import load_data\n"
             "data = load_data(CorpusConfig.model_validate_json(sys.argv[1]))\n"
             "print(data.tokenizer.fingerprint, data.train.tokens.astype('int64').sum())"
         )

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unmask.base.errors import UserError
-from unmask.data import CorpusConfig, Data, load_data
+from unmask.data.config import CorpusConfig
+from unmask.data.load import Data, load_data
 from unmask.data.mixture import in_proportion
 from unmask.data.order import Part, sample_blocks, shares
 from unmask.data.sources import open_corpus

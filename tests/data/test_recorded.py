@@ -8,7 +8,8 @@ import pytest
 
 import unmask
 from unmask.base.errors import UserError
-from unmask.data import CorpusConfig, load_data
+from unmask.data.config import CorpusConfig
+from unmask.data.load import load_data
 from unmask.data.recorded import RECORD, check_same_corpus, recorded_facts
 
 

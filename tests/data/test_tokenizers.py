@@ -13,8 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unmask.base.errors import UserError
-from unmask.data import Tokenizer, saved_tokenizer
-from unmask.data.tokenizers import hub_tokenizer, load_tokenizer, text_after
+from unmask.data.tokenizers import (
+    Tokenizer,
+    hub_tokenizer,
+    load_tokenizer,
+    saved_tokenizer,
+    text_after,
+)
 
 TEXTS = [
     f"the cat {number} sat on a mat, and the dog saw the cat; {number % 7} times é 漢字 🙂\n"

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from unmask.base.errors import UserError
 from unmask.config import Config, load_config
-from unmask.data import Blocks, CorpusConfig, load_data
+from unmask.data.blocks import Blocks
+from unmask.data.config import CorpusConfig
+from unmask.data.load import load_data
 from unmask.data.transforms import TRANSFORMS, token_order
 
 

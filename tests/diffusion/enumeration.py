@@ -7,7 +7,8 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from unmask.model import ModelConfig, Transformer
+from unmask.model.config import ModelConfig
+from unmask.model.transformer import Transformer
 
 
 def all_masks(length: int) -> Tensor:

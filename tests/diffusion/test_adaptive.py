@@ -17,7 +17,7 @@ from unmask.diffusion.adaptive import (
     where_it_falls,
 )
 from unmask.diffusion.time import TruncatedNormal, Uniform
-from unmask.recipe import RECIPES, parse_recipe
+from unmask.recipe.parse import RECIPES, parse_recipe
 
 MIDDLES = (torch.arange(BINS) + 0.5) / BINS
 L = 1000

@@ -13,7 +13,7 @@ from enumeration import (
     random_transformer,
 )
 
-from unmask.data import Blocks
+from unmask.data.blocks import Blocks
 from unmask.diffusion.bound import exact_nll, nelbo_from_draws
 from unmask.train.config import ValidationConfig
 from unmask.train.validation import validate

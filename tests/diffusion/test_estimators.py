@@ -8,7 +8,7 @@ import torch
 from enumeration import all_masks, all_sequences, cross_entropies, nelbo_weights, random_transformer
 
 from unmask.base.errors import UserError
-from unmask.data import Blocks
+from unmask.data.blocks import Blocks
 from unmask.diffusion.bound import nelbo_from_draws
 from unmask.diffusion.estimators import CONTROL, ESTIMATORS, Draws, find_estimator
 from unmask.diffusion.noise import GRAIN

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch._dynamo.testing import CompileCounter
 
 from unmask.diffusion.objective import predicted_cross_entropy, predicted_loss
-from unmask.recipe import parse_recipe
+from unmask.recipe.parse import parse_recipe
 
 B, L, D, V = 6, 9, 16, 23
 

@@ -17,7 +17,7 @@ from enumeration import (
 )
 
 from unmask.diffusion.objective import predicted_loss
-from unmask.recipe import parse_recipe
+from unmask.recipe.parse import parse_recipe
 
 V, L = 3, 3
 MASK = V

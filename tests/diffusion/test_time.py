@@ -21,7 +21,7 @@ from unmask.diffusion.time import (
     TruncatedNormal,
     Uniform,
 )
-from unmask.recipe import parse_recipe
+from unmask.recipe.parse import parse_recipe
 
 DOUBLE = torch.float64
 BULK = torch.linspace(0.01, 0.99, 99, dtype=DOUBLE)

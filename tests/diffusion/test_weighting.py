@@ -8,12 +8,12 @@ import torch
 from enumeration import all_masks, bin_chance, nelbo_weights
 from scipy import integrate
 
-from unmask.data import Blocks
-from unmask.model import ModelConfig, Transformer
-from unmask.recipe import RECIPES, parse_recipe
-from unmask.train import TrainConfig
+from unmask.data.blocks import Blocks
+from unmask.model.config import ModelConfig
+from unmask.model.transformer import Transformer
+from unmask.recipe.parse import RECIPES, parse_recipe
 from unmask.train.batch import draw_batches
-from unmask.train.config import ValidationConfig
+from unmask.train.config import TrainConfig, ValidationConfig
 from unmask.train.step import batch_loss
 from unmask.train.validation import validate
 

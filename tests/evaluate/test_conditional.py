@@ -5,7 +5,8 @@ import torch
 
 from unmask.base.errors import UserError
 from unmask.evaluate.conditional import CONDITIONAL_ESTIMATORS, conditional_nll, greedy_matches
-from unmask.model import ModelConfig, Transformer
+from unmask.model.config import ModelConfig
+from unmask.model.transformer import Transformer
 
 V = 4
 MASK = V

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from unmask.data import load_data
-from unmask.evaluate import evaluate_run
+from unmask.data.load import load_data
+from unmask.evaluate.likelihood import evaluate_run
 from unmask.run import open_run
 from unmask.train.validation import validate
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from unmask.base.errors import UserError
-from unmask.data import load_data
+from unmask.data.load import load_data
 from unmask.evaluate import generative
 from unmask.evaluate.frontier import write_frontier
 from unmask.evaluate.generative import (

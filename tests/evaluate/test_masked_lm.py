@@ -8,7 +8,8 @@ import torch
 from scipy import special
 
 from unmask.base.errors import UserError
-from unmask.evaluate import LikelihoodOptions, evaluate_subject, open_subject
+from unmask.evaluate.likelihood import LikelihoodOptions, evaluate_subject
+from unmask.evaluate.subject import open_subject
 
 PAD, CLS, SEP, UNK, MASK = range(5)
 KINDS = ["Bert", "Roberta", "ModernBert", "DistilBert"]

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from unmask.model import ModelConfig, Transformer
+from unmask.model.config import ModelConfig
 from unmask.model.layers import Rotary
+from unmask.model.transformer import Transformer
 
 V, L = 30, 9
 CONFIG = ModelConfig(layers=2, width=32, heads=2)

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from unmask.base.errors import UserError
-from unmask.model import ModelConfig
+from unmask.model.config import ModelConfig
 
 
 def test_derived_sizes():

@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from unmask.model import ModelConfig, Transformer
+from unmask.model.config import ModelConfig
+from unmask.model.transformer import Transformer
 
 V = 50
 MASK_ID = V - 1

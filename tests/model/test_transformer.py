@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from unmask.model import ModelConfig, Transformer, parameter_count
+from unmask.model.config import ModelConfig
+from unmask.model.transformer import Transformer, parameter_count
 
 V = 40
 CONFIG = ModelConfig(layers=2, width=32, heads=2)

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from unmask.base.errors import UserError
-from unmask.recipe import RECIPES, parse_recipe
+from unmask.recipe.parse import RECIPES, parse_recipe
 from unmask.run import open_run
 from unmask.sample import sample
 

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from unmask.diffusion.masking import MASKINGS, Masking
 from unmask.diffusion.time import Uniform
-from unmask.recipe import RECIPES, Denoising, Recipe, parse_recipe
+from unmask.recipe.objective import Denoising
+from unmask.recipe.parse import RECIPES, parse_recipe
+from unmask.recipe.recipe import Recipe
 from unmask.run import open_run
-from unmask.train import TrainConfig
+from unmask.train.config import TrainConfig
 from unmask.train.optim import OPTIMIZERS
 
 Call = Callable[..., tuple[int, str]]

@@ -13,16 +13,10 @@ from unmask.base.errors import UserError
 from unmask.diffusion.masking import MASKINGS, Bernoulli, Correlated, Scattered
 from unmask.diffusion.objective import WEIGHTINGS
 from unmask.diffusion.time import TIME_DISTRIBUTIONS, Beta, TruncatedNormal, Uniform
-from unmask.recipe import (
-    COMPANIONS,
-    GROUPS,
-    RECIPES,
-    Denoising,
-    NextToken,
-    Recipe,
-    Share,
-    parse_recipe,
-)
+from unmask.recipe.objective import COMPANIONS, Denoising, NextToken
+from unmask.recipe.parse import RECIPES, parse_recipe
+from unmask.recipe.recipe import GROUPS, Recipe
+from unmask.recipe.share import Share
 
 N = 32
 SLOTS = torch.arange(N)

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from unmask.data import Blocks
-from unmask.model import ModelConfig, Transformer
-from unmask.recipe import RECIPES, parse_recipe
-from unmask.train import TrainConfig
+from unmask.data.blocks import Blocks
+from unmask.model.config import ModelConfig
+from unmask.model.transformer import Transformer
+from unmask.recipe.parse import RECIPES, parse_recipe
 from unmask.train.batch import Batch, draw_batches
+from unmask.train.config import TrainConfig
 from unmask.train.step import batch_loss
 
 CPU = torch.device("cpu")

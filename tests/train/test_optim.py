@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from unmask.model import ModelConfig, Transformer
+from unmask.model.config import ModelConfig
+from unmask.model.transformer import Transformer
 from unmask.train.config import TrainConfig
 from unmask.train.optim import (
     build_optimizers,

@@ -14,7 +14,8 @@ from unmask import run as run_module
 from unmask.base.errors import UserError
 from unmask.base.files import locked, sha256_of
 from unmask.config import Config, load_config, with_options
-from unmask.model import ModelConfig, Transformer, parameter_count
+from unmask.model.config import ModelConfig
+from unmask.model.transformer import Transformer, parameter_count
 from unmask.run import check_continuable, open_run, train_run
 
 QUIET = Console(quiet=True)

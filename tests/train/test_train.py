@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from unmask.base.files import locked
-from unmask.data import Blocks, load_data
-from unmask.recipe import RECIPES
+from unmask.data.blocks import Blocks
+from unmask.data.load import load_data
+from unmask.recipe.parse import RECIPES
 from unmask.run import open_run
 from unmask.train.validation import validate
 

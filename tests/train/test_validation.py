@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from unmask.data import Blocks
+from unmask.data.blocks import Blocks
 from unmask.diffusion.noise import Stream, uniform, uniform_double
-from unmask.model import ModelConfig, Transformer
+from unmask.model.config import ModelConfig
+from unmask.model.transformer import Transformer
 from unmask.train.config import ValidationConfig
 from unmask.train.validation import evenly_spaced, validate
 

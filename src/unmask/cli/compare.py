@@ -58,8 +58,11 @@ def compare_command(arguments: Sequence[str]) -> int:
     )
     parsed = parse(CompareArguments, "unmask compare", arguments, default)
     from unmask.base.console import PlainConsole
-    from unmask.compare import Interrupted, compare, parse_arms, summary_table
-    from unmask.compare.report import write_report
+    from unmask.compare.arms import parse_arms
+    from unmask.compare.launch import Interrupted
+    from unmask.compare.plan import compare
+    from unmask.compare.report.page import write_report
+    from unmask.compare.tables import summary_table
 
     jobs = jobs_at_once(parsed.jobs)
     arms = parse_arms(parsed.recipes, parsed.config_values)

@@ -43,8 +43,9 @@ def report_command(arguments: Sequence[str]) -> int:
     """Run ``unmask report``."""
     parsed = parse(ReportArguments, "unmask report", arguments)
     from unmask.base.console import PlainConsole
-    from unmask.compare import halves_table, load_comparison, summary, summary_table
-    from unmask.compare.report import write_report
+    from unmask.compare.records import load_comparison
+    from unmask.compare.report.page import write_report
+    from unmask.compare.tables import halves_table, summary, summary_table
 
     if parsed.format == "page":
         print_result(f"report: {write_report(parsed.run, parsed.baseline, parsed.blocks)}")

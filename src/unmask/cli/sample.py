@@ -140,7 +140,7 @@ def _template(asked: SampleArguments) -> str | None:
 
 def _check(asked: SampleArguments, template: str | None, config: Config) -> None:
     """Tell what is wrong with a request before the run's weights are read."""
-    from unmask.recipe import parse_recipe
+    from unmask.recipe.parse import parse_recipe
 
     block_size = config.corpus.block_size
     if asked.length is not None and asked.length > block_size:

@@ -5,7 +5,7 @@ from typing import Any
 
 from unmask.base.errors import UserError
 from unmask.config import Config, with_options
-from unmask.recipe import AUTO, RECIPES
+from unmask.recipe.parse import AUTO, RECIPES
 
 ALL = "all"
 """In place of a list: every named recipe, ``standard`` first, and ``bell:auto``."""

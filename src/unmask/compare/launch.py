@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from unmask.config import Config, save_config
-from unmask.train import TRAINING_FAILED
+from unmask.train.loop import TRAINING_FAILED
 from unmask.train.metrics import METRICS, read_records
 
 _LOOK_EVERY = 0.5  # seconds between two looks at the processes

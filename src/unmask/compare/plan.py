@@ -15,8 +15,8 @@ from unmask.compare.quality import check_quality, measure_quality
 from unmask.compare.records import COMPARISON, PLAN, SAMPLES, Comparison, load_comparison
 from unmask.compare.tables import summary
 from unmask.config import Config, differences, with_options
-from unmask.data import load_data
-from unmask.recipe import is_auto
+from unmask.data.load import load_data
+from unmask.recipe.parse import is_auto
 from unmask.run import check_continuable, open_run, settle_recipe
 from unmask.sample import sample
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from unmask.base.errors import UserError, unknown
 from unmask.compare.statistics import Curve, Spread, paired_difference, speed_up, spread
 from unmask.config import Config, load_config
-from unmask.recipe import parse_recipe
+from unmask.recipe.parse import parse_recipe
 from unmask.train.metrics import BLOCKS, METRICS, read_records
 
 Record = dict[str, Any]

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from unmask.base.errors import UserError
-from unmask.data import Blocks
+from unmask.data.blocks import Blocks
 from unmask.diffusion.noise import Stream, uniform_double
 
 Ints = NDArray[np.int64]

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from unmask.base.errors import UserError
 from unmask.base.files import write_whole
-from unmask.data import load_data
+from unmask.data.load import load_data
 from unmask.data.tokenizers import MASK_SHOWN, SEPARATOR_SHOWN
 from unmask.evaluate.judge import Judge
 from unmask.evaluate.quality import NGRAMS, Mean, TextQuality, text_quality

@@ -20,7 +20,7 @@ from rich.progress import (
 from unmask.base.errors import UserError
 from unmask.base.text import visible
 from unmask.base.wording import counted
-from unmask.data import Blocks
+from unmask.data.blocks import Blocks
 from unmask.data.coverage import Coverage
 from unmask.data.detokenize import choose_detokenizer, detokenized
 from unmask.data.documents import Documents

@@ -7,8 +7,8 @@ import torch
 
 from unmask.base.errors import UserError
 from unmask.base.paths import looks_like_path, missing_path
-from unmask.data import CorpusConfig, Tokenizer
-from unmask.data.tokenizers import hub_tokenizer
+from unmask.data.config import CorpusConfig
+from unmask.data.tokenizers import Tokenizer, hub_tokenizer
 from unmask.model.denoiser import Denoiser
 from unmask.model.masked_lm import MaskedLM, load_masked_network, longest_input
 from unmask.run import Run, open_run

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.data import Blocks, sample_blocks
+from unmask.data.blocks import Blocks
+from unmask.data.order import sample_blocks
 from unmask.diffusion.noise import Stream, uniform
-from unmask.recipe import Objective, Portion, Recipe
-from unmask.recipe.objective import Observers
+from unmask.recipe.objective import Objective, Observers
+from unmask.recipe.recipe import Portion, Recipe
 from unmask.train.config import TrainConfig
 from unmask.train.device import send
 

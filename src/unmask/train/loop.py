@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from unmask.data import Data, sample_blocks
-from unmask.model import Transformer
-from unmask.recipe import Recipe
+from unmask.data.load import Data
+from unmask.data.order import sample_blocks
+from unmask.model.transformer import Transformer
+from unmask.recipe.recipe import Recipe
 from unmask.train.average import average_of
 from unmask.train.batch import draw_batches
 from unmask.train.checkpoint import (

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # the configuration's choices are the names below: help shows
     from torch import nn
     from torch.optim import AdamW, Optimizer
 
-    from unmask.model import Transformer
+    from unmask.model.transformer import Transformer
     from unmask.train.config import TrainConfig
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from unmask.diffusion.adaptive import Seen
 from unmask.diffusion.objective import loss_and_rows, predicted_confidence
-from unmask.model import Transformer
+from unmask.model.transformer import Transformer
 from unmask.train.average import update_average
 from unmask.train.batch import Batch
 from unmask.train.config import TrainConfig

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from unmask.data import Blocks
+from unmask.data.blocks import Blocks
 from unmask.diffusion.bound import Bound, exact_nll, nelbo_from_draws
 from unmask.diffusion.estimators import find_estimator
 from unmask.diffusion.noise import Stream, uniform, uniform_double

@@ -14,8 +14,9 @@ from unmask.analyze.learnability.curves import (
     shares,
 )
 from unmask.analyze.learnability.transfer import bin_edges, binned_cross_entropy
-from unmask.data import Blocks
-from unmask.model import ModelConfig, Transformer
+from unmask.data.blocks import Blocks
+from unmask.model.config import ModelConfig
+from unmask.model.transformer import Transformer
 
 V, L = 3, 4
 

@@ -13,8 +13,9 @@ from unmask.analyze.learnability.gradients import (
     gradient_signal,
     group_of,
 )
-from unmask.data import Blocks
-from unmask.model import ModelConfig, Transformer
+from unmask.data.blocks import Blocks
+from unmask.model.config import ModelConfig
+from unmask.model.transformer import Transformer
 
 V, L = 3, 4
 TOKENS = np.array([[0, 1, 2, 0], [2, 2, 1, 0], [1, 0, 0, 1]])

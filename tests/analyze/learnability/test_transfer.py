@@ -11,9 +11,10 @@ from unmask.analyze.learnability.transfer import (
     mean_and_stderr,
     transfer_matrix,
 )
-from unmask.data import Blocks
-from unmask.model import ModelConfig, Transformer
-from unmask.train import TrainConfig
+from unmask.data.blocks import Blocks
+from unmask.model.config import ModelConfig
+from unmask.model.transformer import Transformer
+from unmask.train.config import TrainConfig
 from unmask.train.optim import build_optimizers, optimizer_tensors
 
 V, L = 8, 16

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from unmask.recipe import parse_recipe
+from unmask.recipe.parse import parse_recipe
 
 Call = Callable[..., tuple[int, str]]
 

@@ -15,7 +15,7 @@ from unmask.analyze.locality.window import (
     visible_within,
     window_profile,
 )
-from unmask.data import Blocks
+from unmask.data.blocks import Blocks
 from unmask.model.transformer import Head
 
 V, LENGTH, MASK = 16, 32, 16

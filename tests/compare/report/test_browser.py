@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from unmask.compare.report import write_report
+from unmask.compare.report.page import write_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

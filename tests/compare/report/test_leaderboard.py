@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unmask.compare.report import write_report
+from unmask.compare.report.page import write_report
 from unmask.config import load_config, save_config
 
 

@@ -15,8 +15,9 @@ from matplotlib.image import imread
 
 import unmask.compare.report
 from unmask.base.errors import UserError
-from unmask.compare import halves_table, load_comparison
-from unmask.compare.report import write_report
+from unmask.compare.records import load_comparison
+from unmask.compare.report.page import write_report
+from unmask.compare.tables import halves_table
 
 Make = Callable[..., Path]
 
@@ -209,7 +210,8 @@ def test_remade_report_is_the_same_bytes(comparison: Make) -> None:
     # Another process, with other hashes and other settings of matplotlib.
     code = (
         "import sys, pathlib, matplotlib; matplotlib.rcParams['font.size'] = 20;"
-        "from unmask.compare.report import write_report; write_report(pathlib.Path(sys.argv[1]))"
+        "from unmask.compare.report.page import write_report;"
+        "write_report(pathlib.Path(sys.argv[1]))"
     )
     subprocess.run([sys.executable, "-c", code, str(folder)], check=True, cwd="/")
     assert {p.name: p.read_bytes() for p in (folder / "report").iterdir()} == first

@@ -19,14 +19,15 @@ from unmask.analyze.interventions.plots import changes, curves
 from unmask.analyze.page import Record, save_record, write_page
 from unmask.base.environment import environment
 from unmask.base.errors import UserError, unknown
-from unmask.compare import compare, parse_arms
+from unmask.compare.arms import parse_arms
+from unmask.compare.plan import compare
 from unmask.compare.records import LEVELS, Arm, Comparison
-from unmask.compare.report import write_report
+from unmask.compare.report.page import write_report
 from unmask.compare.statistics import ratio_spread, speed_up, spread
 from unmask.config import Config, with_options
-from unmask.data import load_data
+from unmask.data.load import load_data
 from unmask.data.transforms import TRANSFORMS
-from unmask.recipe import parse_recipe
+from unmask.recipe.parse import parse_recipe
 
 RECORD = "interventions.json"
 

@@ -25,13 +25,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.data import Blocks
+from unmask.data.blocks import Blocks
 from unmask.diffusion.masking import Bernoulli
 from unmask.diffusion.noise import Stream, uniform, uniform_double
 from unmask.diffusion.objective import WEIGHTINGS, predicted_loss
 from unmask.diffusion.precision import finest
 from unmask.diffusion.time import Uniform
-from unmask.model import Transformer
+from unmask.model.transformer import Transformer
 
 ALL = "all"
 PARAMETER_GROUPS = ("embedding", "attention", "mlp", "head", "norms", ALL)

@@ -32,7 +32,7 @@ from unmask.base.environment import environment
 from unmask.base.errors import UserError, unknown
 from unmask.compare.records import Arm, Comparison, RunRecord, load_comparison
 from unmask.config import load_config
-from unmask.data import Data, load_data
+from unmask.data.load import Data, load_data
 from unmask.run import Run, open_run
 from unmask.train.checkpoint import checkpoint_steps
 from unmask.train.device import choose_device

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.data import Blocks
+from unmask.data.blocks import Blocks
 from unmask.diffusion.masking import FixedCount
 from unmask.diffusion.noise import Stream, uniform, uniform_double
 from unmask.diffusion.objective import predicted_cross_entropy
 from unmask.diffusion.time import Uniform, stratify
-from unmask.model import Transformer
-from unmask.recipe import Denoising, Recipe
-from unmask.train import TrainConfig
+from unmask.model.transformer import Transformer
+from unmask.recipe.objective import Denoising
+from unmask.recipe.recipe import Recipe
 from unmask.train.batch import draw_batches
+from unmask.train.config import TrainConfig
 from unmask.train.optim import build_optimizers, restore_optimizers
 from unmask.train.state import TrainingState
 from unmask.train.step import batch_loss, take_step

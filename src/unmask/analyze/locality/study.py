@@ -23,11 +23,13 @@ from unmask.analyze.locality.window import (
 from unmask.analyze.page import Record, save_record, write_page
 from unmask.base.environment import environment
 from unmask.base.errors import UserError
-from unmask.data import CorpusConfig, Data, load_data
+from unmask.data.config import CorpusConfig
 from unmask.data.information import FARTHEST, Locality, mutual_information, read_text
+from unmask.data.load import Data, load_data
 from unmask.diffusion.masking import Masking
-from unmask.recipe import Objective, parse_recipe
 from unmask.recipe.auto import evidence, nearest, recommended_bell
+from unmask.recipe.objective import Objective
+from unmask.recipe.parse import parse_recipe
 from unmask.run import Run
 from unmask.train.config import ValidationConfig
 from unmask.train.validation import evenly_spaced, validate

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.data import Blocks
+from unmask.data.blocks import Blocks
 from unmask.diffusion.noise import Stream, uniform
 from unmask.diffusion.objective import predicted_cross_entropy
-from unmask.model import Transformer
+from unmask.model.transformer import Transformer
 
 SIDES = ("both", "left", "right")
 

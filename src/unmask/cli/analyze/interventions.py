@@ -56,7 +56,7 @@ def interventions_command(arguments: Sequence[str]) -> int:
     parsed = parse(InterventionsArguments, "unmask analyze interventions", arguments, default)
     from unmask.analyze.interventions.study import interventions
     from unmask.base.console import PlainConsole
-    from unmask.compare import Interrupted
+    from unmask.compare.launch import Interrupted
 
     out = parsed.out or parsed.run
     progress = PlainConsole(stderr=True)

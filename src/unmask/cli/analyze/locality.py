@@ -14,7 +14,7 @@ from unmask.base.text import visible
 from unmask.cli.base import ModelOptions
 from unmask.cli.options import parse, says_flags
 from unmask.cli.output import print_result
-from unmask.data import CorpusConfig
+from unmask.data.config import CorpusConfig
 
 
 class LocalityArguments(ModelOptions):

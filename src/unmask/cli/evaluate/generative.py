@@ -93,7 +93,7 @@ def generative_command(arguments: Sequence[str]) -> int:
 
 def _check(asked: GenerativeArguments, config: Config) -> None:
     """Tell what is wrong with a request before the run and the judge are loaded."""
-    from unmask.recipe import parse_recipe
+    from unmask.recipe.parse import parse_recipe
     from unmask.sample import SamplerOptions
 
     SamplerOptions(asked.sampler, asked.steps)

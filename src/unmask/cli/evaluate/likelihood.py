@@ -14,7 +14,8 @@ from unmask.cli.output import print_result
 from unmask.data.detokenize import DETOKENIZERS
 
 if TYPE_CHECKING:
-    from unmask.evaluate import Evaluation, LikelihoodOptions, Subject
+    from unmask.evaluate.likelihood import Evaluation, LikelihoodOptions
+    from unmask.evaluate.subject import Subject
     from unmask.evaluate.zeroshot import Row
 
 
@@ -90,7 +91,7 @@ def likelihood_command(arguments: Sequence[str]) -> int:
     """Run ``unmask evaluate RUN``: 0 when done, 1 if one of several corpora could not be had."""
     asked = parse(EvaluateArguments, "unmask evaluate", arguments)
     from unmask.base.console import PlainConsole
-    from unmask.evaluate import evaluate_subject
+    from unmask.evaluate.likelihood import evaluate_subject
     from unmask.evaluate.zeroshot import evaluate_corpora
 
     options = scoring(asked, asked.corpus)
@@ -108,7 +109,7 @@ def likelihood_command(arguments: Sequence[str]) -> int:
 
 def scoring(asked: ScoringArguments, blocks: BlockOptions) -> "LikelihoodOptions":
     """The options of the library."""
-    from unmask.evaluate import LikelihoodOptions
+    from unmask.evaluate.likelihood import LikelihoodOptions
 
     return LikelihoodOptions(
         budget=asked.budget,
@@ -125,8 +126,8 @@ def scoring(asked: ScoringArguments, blocks: BlockOptions) -> "LikelihoodOptions
 
 def open_checked(name: str, asked: ScoringArguments, options: "LikelihoodOptions") -> "Subject":
     """The model, once everything else about the request is known to be right."""
-    from unmask.evaluate import open_subject
     from unmask.evaluate.likelihood import check_options
+    from unmask.evaluate.subject import open_subject
     from unmask.train.device import choose_device
 
     subject = open_subject(name, asked.checkpoint, choose_device(asked.device))

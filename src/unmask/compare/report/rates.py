@@ -13,7 +13,7 @@ from unmask.compare.report.curves import Array
 from unmask.config import Config
 from unmask.plot.figure import Plot
 from unmask.plot.style import colour, figure, fold, legend, line_of, marker_of, mask_rate_axis
-from unmask.recipe import parse_recipe
+from unmask.recipe.parse import parse_recipe
 
 _BINS = 40
 _STEPS_LOOKED_AT = 500
