@@ -16,6 +16,8 @@ DEVICE, META = torch.device("mps"), torch.device("meta")
 TOO_WIDE = (torch.float64, torch.complex128)
 MOVES = ("_to_copy", "copy_", "index", "index_put", "index_put_", "_index_put_impl_")
 """What takes tensors from both sides."""
+MISSING = ("_assert_async",)
+"""What torch has for CPUs and CUDA alone."""
 
 
 class WrongDevice(AssertionError):
@@ -107,6 +109,8 @@ def _run(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, torch.Tensor)]
     there = any(isinstance(x, OnDevice) for x in tensors)
     here = any(not isinstance(x, OnDevice) and x.dim() > 0 for x in tensors)
+    if there and name in MISSING:
+        raise WrongDevice(f"{name}: the device does not have it")
     if any(x.is_meta and not isinstance(x, OnDevice) for x in tensors):
         raise WrongDevice(f"{name}: a tensor that was made on the device behind this test's back")
     if there and here and name not in MOVES:

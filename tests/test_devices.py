@@ -12,26 +12,28 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from unmask.analyze.learnability.curve import binned_cross_entropy
 
 from pretended_device import DEVICE, OnDevice, PretendedDevice, WrongDevice
 from unmask.analyze.learnability.gradients import gradient_signal
-from unmask.analyze.learnability.transfer import Start, transfer_matrix
+from unmask.analyze.learnability.transfer import Start, binned_cross_entropy, transfer_matrix
 from unmask.analyze.locality.window import window_profile
 from unmask.data.blocks import Blocks
+from unmask.diffusion.adaptive import REFIT_EVERY, Seen
 from unmask.diffusion.decoding import Decoding, categorical
 from unmask.diffusion.estimators import ESTIMATORS
-from unmask.diffusion.masking import MASKINGS
+from unmask.diffusion.masking import MASKINGS, Correlated
 from unmask.diffusion.noise import Stream, uniform
 from unmask.diffusion.sampler import SAMPLERS, generate, left_to_right
-from unmask.diffusion.time import Beta
+from unmask.diffusion.time import Beta, LogitNormal, TruncatedNormal
 from unmask.evaluate.conditional import CONDITIONAL_ESTIMATORS, conditional_nll, greedy_matches
 from unmask.model.config import ModelConfig
 from unmask.model.transformer import Transformer
+from unmask.recipe.objective import Denoising, Observers
 from unmask.recipe.parse import RECIPES, parse_recipe
 from unmask.train import device as devices
-from unmask.train.batch import draw_batch
+from unmask.train.batch import Batch, draw_batches
 from unmask.train.config import TrainConfig
+from unmask.train.step import batch_loss
 from unmask.train.validation import ValidationConfig, validate
 
 Call = Callable[..., tuple[int, str]]
@@ -44,7 +46,7 @@ DECODINGS = [Decoding(), Decoding(0.7, 5, 0.9), Decoding(0.0)]
 
 def network(device: torch.device, causal: bool = False) -> Transformer:
     config = ModelConfig(layers=1, width=16, heads=2)
-    model = Transformer(config, V + 1, [V], causal=causal, seed=1)
+    model = Transformer(config, V + 1, [V], causal=causal, start=V if causal else None, seed=1)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for p in model.parameters():
@@ -62,6 +64,20 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(torch.mps, "synchronize", lambda: None)
     with PretendedDevice():
         yield
+
+
+def drawn(
+    recipe: str, device: torch.device, step: int = 5, observers: Observers | None = None
+) -> list[Batch]:
+    """The micro-batches of a step."""
+    config, named = TrainConfig(batch_size=16, accumulation=2), parse_recipe(recipe)
+    there = {"seed": 3, "step": step, "device": device, "observers": observers}
+    return list(draw_batches(named, BLOCKS, config, **there))
+
+
+def masked_with(masking: str) -> str:
+    """The recipe ``standard`` with a masking of the registry."""
+    return f"standard:masking={masking}" + (",neighbours=0.5" if masking == "correlated" else "")
 
 
 class TestThePretendedDevice:
@@ -90,12 +106,21 @@ class TestThePretendedDevice:
     def test_a_planted_float64_in_a_recipe(
         self, pretended: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        weights = type(RECIPES["standard"]).weights
-        monkeypatch.setattr(
-            type(RECIPES["standard"]), "weights", lambda self, t: weights(self, t).double()
-        )
+        weights = Denoising.weights
+        monkeypatch.setattr(Denoising, "weights", lambda self, t: weights(self, t).double())
         with pytest.raises(WrongDevice, match="float64"):
-            draw_batch(RECIPES["standard"], BLOCKS, 0, 0, 8, DEVICE)
+            drawn("standard", DEVICE)
+
+    def test_masks_planted_on_it_in_float64(
+        self, pretended: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Correlated, "float64", False)
+        with pytest.raises(WrongDevice, match="float64"):
+            drawn("narrow-scattered", DEVICE)
+
+    def test_a_check_that_only_others_have(self, pretended: None) -> None:
+        with pytest.raises(WrongDevice, match="_assert_async"):
+            torch._assert_async(torch.ones(()).to(DEVICE) > 0, "never")
 
     def test_it_computes_and_differentiates(self, pretended: None) -> None:
         x = torch.arange(4.0).to(DEVICE).requires_grad_()
@@ -110,7 +135,10 @@ def losses(run: Path) -> list[float]:
     return [line["loss"] if line["kind"] == "train" else line["nelbo"] for line in lines]
 
 
-@pytest.mark.parametrize("recipe", ["fast", "p-pots:masking=fixed-count", "mirror", "puma", "ar"])
+SLOWLY = [pytest.param(name, marks=pytest.mark.slow) for name in ("mirror", "puma", "ar")]
+
+
+@pytest.mark.parametrize("recipe", ["fast", "p-pots:masking=fixed-count", *SLOWLY])
 def test_training_validation_and_resuming_without_float64(
     recipe: str, unmask: Call, small: list[str], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -125,6 +153,44 @@ def test_training_validation_and_resuming_without_float64(
         ended = unmask("train", "--run", run, *options, "--train.steps", steps, *more)
         assert ended[0] == 0, ended[1]
     assert losses(run)[-3:] == pytest.approx(losses(tmp_path / "cpu")[-3:], rel=1e-4)
+
+
+def of_batch(batch: Batch, device: torch.device) -> list[torch.Tensor]:
+    """What a micro-batch holds, the masks that the model has looked at, and its loss."""
+    assert batch.x.device == batch.mask.device == batch.weights.device == device
+    with torch.no_grad():
+        value, nats, predicted = batch_loss(network(device), MASK)(batch)
+    return [x.cpu() for x in (predicted, batch.mask, batch.t, batch.x, batch.weights, nats, value)]
+
+
+@pytest.mark.parametrize("masking", MASKINGS)
+def test_every_masking_without_float64(masking: str, pretended: None) -> None:
+    recipe = masked_with(masking)
+    for on, off in zip(drawn(recipe, DEVICE), drawn(recipe, CPU), strict=True):
+        found, expected = of_batch(on, DEVICE), of_batch(off, CPU)
+        assert all(torch.equal(a, b) for a, b in zip(found[:4], expected[:4], strict=True))
+        for a, b in zip(found[4:], expected[4:], strict=True):
+            torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if RECIPES[name].observers()])
+def test_what_is_fitted_while_training_without_float64(recipe: str, pretended: None) -> None:
+    """Rates that are fitted to what a device has seen are those fitted to the same on the CPU."""
+    rates = []
+    for device in (DEVICE, CPU):
+        observers, t = parse_recipe(recipe).observers(device), (torch.arange(1000) + 0.5) / 1000
+        for step in range(2):
+            seen = Seen(
+                t, 40 * t**2 * (1.5 - step), (20 * t).ceil().long(), torch.full((1000,), 20)
+            )
+            for observer in observers.values():
+                observer.add(Seen(*(x.to(device) for x in seen)))
+        batches = drawn(recipe, device, REFIT_EVERY, observers)
+        rates.append(torch.cat([batch.t.cpu() for batch in batches]))
+        assert all(x.device == device for o in observers.values() for x in [o.average])
+    assert torch.equal(*rates)
+    unfitted = torch.cat([batch.t for batch in drawn(recipe, CPU, REFIT_EVERY)])
+    assert not torch.equal(rates[0], unfitted)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -146,7 +212,18 @@ def denoise_on(device: torch.device, causal: bool = False) -> Callable[..., torc
     return denoise
 
 
-@pytest.mark.parametrize("decoding", DECODINGS, ids=str)
+PLAIN, TRUNCATED, GREEDY = DECODINGS
+
+
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        TRUNCATED,
+        pytest.param(PLAIN, marks=pytest.mark.slow),
+        pytest.param(GREEDY, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("sampler", [*SAMPLERS, "left to right"])
 def test_every_sampler_without_float64(sampler: str, decoding: Decoding, pretended: None) -> None:
     """The same texts as on the CPU: float32 may move a boundary, but none of these draws sees it.
@@ -155,14 +232,14 @@ def test_every_sampler_without_float64(sampler: str, decoding: Decoding, pretend
     """
     texts = []
     for device in (CPU, DEVICE):
-        x = BLOCKS.batch(torch.arange(6))[0].clone()
+        x = BLOCKS.batch(torch.arange(3))[0].clone()
         x[:, 3:] = x[:, 3:].masked_fill(torch.arange(13) % 5 > 0, MASK)
         x = x.to(device)
         if sampler == "left to right":
             x = left_to_right(denoise_on(device, causal=True), x, MASK, 0, decoding)
         else:
             denoise = denoise_on(device)
-            x = generate(sampler, denoise, x, MASK, steps=5, seed=0, decoding=decoding)
+            x = generate(sampler, denoise, x, MASK, steps=4, seed=0, decoding=decoding)
         assert x.device == device
         texts.append(x.tolist())
     assert texts[0] == texts[1]
@@ -198,9 +275,9 @@ def test_conditional_likelihood_without_float64(causal: bool, pretended: None) -
 def test_the_analyses_without_float64(pretended: None) -> None:
     found = []
     for device in (CPU, DEVICE):
-        model, chosen = network(device), torch.arange(8)
+        model, chosen = network(device), torch.arange(4)
         start = Start({k: v.clone() for k, v in model.state_dict().items()}, {}, 0, seed=0)
-        config = TrainConfig(batch_size=8, precision="fp32", optimizer="muon")
+        config = TrainConfig(batch_size=4, precision="fp32", optimizer="muon")
         moved = transfer_matrix(
             model, start, BLOCKS, BLOCKS, chosen, ranges=[(0.2, 0.6)], bins=2, draws=1,
             config=config, learning_rate=1e-3, steps=1, restarts=1, mask_id=MASK,
@@ -224,7 +301,7 @@ def test_the_analyses_without_float64(pretended: None) -> None:
 def test_rates_and_densities_of_tensors_on_a_device(pretended: None) -> None:
     """Somebody's own loop may keep its rates there: computed in float64 all the same."""
     u = torch.rand(64, generator=torch.Generator().manual_seed(0))
-    for p in (Beta(0.7, 2.0), RECIPES["narrow"].time, parse_recipe("flat:time=logit-normal").time):
+    for p in (Beta(0.7, 2.0), TruncatedNormal(0.5, 0.1), LogitNormal()):
         t = p.draw(u)
         assert p.draw(u.to(DEVICE)).device == DEVICE
         assert torch.equal(p.draw(u.to(DEVICE)).cpu(), t)
@@ -256,8 +333,9 @@ def test_the_default_recipe_trains_validates_resumes_and_samples(
     for device in ("cpu", name):
         run = tmp_path / device
         for steps in (6, 12):
-            options = [*small, "--train.device", device, "--train.steps", steps, "--resume"]
-            ended = unmask("train", "--run", run, *options, "--train.optimizer", "muon")
+            options = [*small, "--train.device", device, "--train.steps", steps]
+            options += ["--train.optimizer", "muon", *([] if steps == 6 else ["--resume"])]
+            ended = unmask("train", "--run", run, *options)
             assert ended[0] == 0, ended[1]
         ends[device] = losses(run)
     assert ends[name] == pytest.approx(ends["cpu"], rel=1e-2)
@@ -266,15 +344,12 @@ def test_the_default_recipe_trains_validates_resumes_and_samples(
 
 
 @on_real_devices
-@pytest.mark.parametrize("masking", [m for m in MASKINGS if "next-token" not in m])
+@pytest.mark.parametrize("masking", MASKINGS)
 def test_masks_and_rates_are_those_of_the_cpu_bit_for_bit(name: str, masking: str) -> None:
-    recipe = parse_recipe(f"standard:masking={masking}")
-    seen = []
-    for device in (CPU, torch.device(name)):
-        batch = draw_batch(recipe, BLOCKS, 3, 5, 16, device)
-        hidden = recipe.corrupt(batch.x, batch.t, batch.u, valid=None, mask_id=MASK)
-        seen.append([x.cpu() for x in (hidden.predicted, batch.t, batch.weights, batch.x)])
-    assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
+    recipe = masked_with(masking)
+    for on, off in zip(drawn(recipe, torch.device(name)), drawn(recipe, CPU), strict=True):
+        for key in ("mask", "t", "weights", "x"):
+            assert torch.equal(getattr(on, key).cpu(), getattr(off, key)), key
 
 
 @on_real_devices
@@ -293,7 +368,7 @@ def test_every_sampler_on(name: str, sampler: str) -> None:
     device = torch.device(name)
     for decoding in DECODINGS:
         x = torch.full((4, L), MASK, device=device)
-        x = generate(sampler, denoise_on(device), x, MASK, steps=5, seed=0, decoding=decoding)
+        x = generate(sampler, denoise_on(device), x, MASK, steps=4, seed=0, decoding=decoding)
         assert ((x >= 0) & (x < V)).all()
 
 

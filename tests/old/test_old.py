@@ -74,7 +74,7 @@ def check(unmask: Call, run: Path, expected: dict[str, Any], texts: bool = True)
     """It is evaluated as expected, and sampled where its weights are so to the last digit."""
     status, text = unmask("evaluate", run, "--json")
     assert status == 0, text
-    found = json.loads(text.splitlines()[-1])
+    found = json.loads(text.splitlines()[0])  # before what went to stderr
     assert found["nelbo"] == pytest.approx(expected["nelbo"], rel=1e-4)
     assert found["stderr"] == pytest.approx(expected["stderr"], rel=1e-3)
     curve = expected["c_t"]

@@ -82,7 +82,7 @@ def test_fewer_steps_than_done(run: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"train.learning_rate": 0.5}, "train.learning_rate: 0.001 -> 0.5"),
+        ({"train.learning_rate": 0.5}, "train.learning_rate: 0.008 -> 0.5"),
         ({"seed": 1}, "seed: 0 -> 1"),
         ({"recipe": "standard"}, "recipe: "),
         ({"model.width": 16, "train.steps": 9}, "model.width: 8 -> 16"),
@@ -128,13 +128,16 @@ DAMAGE = {
     "no config": (lambda run: (run / "config.yaml").unlink(), "config.yaml"),
     "empty config": (write("config.yaml", ""), "must hold keys and values"),
     "half a config": (write("config.yaml", "train:\n  steps: ["), "config.yaml: line 2"),
-    "empty corpus.json": (write("corpus.json", ""), "corpus.json is damaged: not JSON"),
+    "empty corpus.json": (write("corpus.json", ""), "corpus.json is damaged"),
     "cut corpus.json": (write("corpus.json", '{"sha256": "ab'), "corpus.json is damaged"),
-    "list in corpus.json": (write("corpus.json", "[]"), "holds no sha256"),
-    "number in corpus.json": (change("corpus.json", sha256=3), "holds no sha256"),
-    "deep corpus.json": (write("corpus.json", "[" * 100_000), "nested too deeply"),
+    "list in corpus.json": (write("corpus.json", "[]"), "does not say what the run was trained on"),
+    "number in corpus.json": (
+        change("corpus.json", sha256=3),
+        "does not say what the run was trained on",
+    ),
+    "deep corpus.json": (write("corpus.json", "[" * 100_000), "corpus.json is damaged"),
     "long number": (write("corpus.json", "9" * 5000), "corpus.json is damaged"),
-    "another corpus": (change("corpus.json", sha256="0" * 64), "no longer what it was trained on"),
+    "another corpus": (change("corpus.json", sha256="0" * 64), "is no longer what the run"),
     "broken line": (
         break_line("metrics.jsonl", 2, '{"step": '),
         "metrics.jsonl, line 2, is damaged",
@@ -142,7 +145,10 @@ DAMAGE = {
     "number as a line": (break_line("metrics.jsonl", 1, "3"), "metrics.jsonl, line 1, is damaged"),
     "no step": (break_line("blocks.jsonl", 1, '{"nats": []}'), "blocks.jsonl, line 1, is damaged"),
     "step as text": (break_line("blocks.jsonl", 1, '{"step": "1"}'), "blocks.jsonl, line 1, is"),
-    "not UTF-8": (lambda run: (run / "metrics.jsonl").write_bytes(b"\xff\n"), "not UTF-8"),
+    "not UTF-8": (
+        lambda run: (run / "metrics.jsonl").write_bytes(b"\xff\n"),
+        "metrics.jsonl, line 1, is",
+    ),
     "no manifest": (write(LAST, ""), "checkpoint.json is missing or unreadable"),
     "negative step": (change(LAST, step=-4), "checkpoint.json is missing or unreadable"),
     "another step": (change(LAST, step=3), "checkpoint.json is missing or unreadable"),
@@ -230,7 +236,7 @@ def test_a_folder_without_permission(
     ("options", "said"),
     [
         ({"train.accumulation": 5}, "train.accumulation 5 is more than train.batch-size 4"),
-        ({"train.batch_size": 2**32 - 1, "corpus.block_size": 2**31}, "token ids of 8 bytes"),
+        ({"train.batch_size": 2**32 - 1, "corpus.block_size": 2**20}, "token ids of 8 bytes"),
         ({"model.width": 1_000_000, "model.layers": 10_000}, "weights of 4 bytes"),
         ({"recipe": "mirror", "train.batch_size": 3}, "batch"),
         ({"train.compile": True}, "needs a C++ compiler"),

@@ -100,7 +100,9 @@ def _draw(
         sequences = send(portion.sequences, device)
         reveal = uniform(seed, Stream.REVEAL, step, sequences, length + 1)
     most = None
-    if device.type != "cpu":  # which would have to be waited for to count the masked positions
+    # An accelerator would have to be waited for to count the masked positions; MPS is waited for
+    # all the same, for it cannot be asked to check the bound later.
+    if device.type not in ("cpu", "mps"):
         most = objective.most_predicted(portion.u_at_most, length)
     return Batch(
         objective,

@@ -132,11 +132,13 @@ def read_records(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
             record = json.loads(line)
-            records.append({**record, "step": int(record["step"])})
+            if type(record["step"]) is not int:
+                raise TypeError
+            records.append(record)
         except (ValueError, KeyError, TypeError, RecursionError):
             if line.strip():
                 damage.append(f"{path}, line {number}, is damaged: it is no record of a step")
-    return sorted(records, key=lambda record: int(record["step"])), damage
+    return sorted(records, key=lambda record: record["step"]), damage
 
 
 def _numbers(record: dict[str, Any]) -> list[tuple[str, float]]:
