@@ -11,8 +11,15 @@ from hypothesis import settings
 
 from unmask.cli import main
 
-settings.register_profile("here", deadline=None, derandomize=True)  # machines are shared and slow
-settings.load_profile("here")
+EXAMPLES = {"quick": 20, "thorough": 100}  # of each property; more only where a test says so
+for name, examples in EXAMPLES.items():  # machines are shared and slow: no deadline
+    settings.register_profile(name, deadline=None, derandomize=True, max_examples=examples)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The quick run, without the slow tests, tries fewer examples of each property too."""
+    settings.load_profile("quick" if config.option.markexpr == "not slow" else "thorough")
+
 
 RHYME = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "one", "big", "dog", "run", "far"]
 

@@ -30,8 +30,10 @@ SMALL = [
 ]
 DONE, BAD_INPUT, TRAINING_FAILED = 0, 2, 3
 
-FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-MANY = settings(FEW, max_examples=600)
+MANY = settings(
+    max_examples=200 if settings.default.max_examples >= 100 else 15,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 
 @pytest.fixture(scope="module")
@@ -151,20 +153,13 @@ OPTIONS = sorted(
 )
 
 
-@FEW
+@MANY
 @given(option=st.sampled_from(OPTIONS), value=VALUES)
 def test_training_with_an_odd_value(home: Path, option: str, value: str) -> None:
     train(home, "--corpus.source", "texts", f"{option}={value}")
 
 
-@pytest.mark.slow
 @MANY
-@given(option=st.sampled_from(OPTIONS), value=VALUES)
-def test_training_with_an_odd_value_at_length(home: Path, option: str, value: str) -> None:
-    train(home, "--corpus.source", "texts", f"{option}={value}")
-
-
-@FEW
 @given(recipe=RECIPES)
 def test_training_with_an_odd_recipe(home: Path, recipe: str) -> None:
     train(home, "--corpus.source", "texts", f"--recipe={recipe}")
@@ -182,7 +177,7 @@ CONFIGURATIONS = st.one_of(
 ).map(str.encode) | st.binary(max_size=30)
 
 
-@FEW
+@MANY
 @given(content=CONFIGURATIONS)
 def test_training_with_an_odd_configuration(home: Path, content: bytes) -> None:
     (home / "odd.yaml").write_bytes(content)
@@ -218,7 +213,7 @@ FILES = st.sampled_from(sorted(KINDS)).flatmap(
 )
 
 
-@FEW
+@MANY
 @given(file=FILES)
 def test_training_and_evaluating_on_an_odd_file(home: Path, file: tuple[str, bytes]) -> None:
     name, content = file
@@ -232,7 +227,7 @@ def test_training_and_evaluating_on_an_odd_file(home: Path, file: tuple[str, byt
     assert (folder / name).read_bytes() == content
 
 
-@FEW
+@MANY
 @given(name=NAMES, kind=st.sampled_from(["file", "run", "typo"]))
 def test_odd_names(home: Path, name: str, kind: str) -> None:
     """Of corpora, runs, and of neither."""
@@ -266,7 +261,7 @@ EVALUATING = ["checkpoint", "draws", "seed", "estimator", "batch-size", "budget"
               "precision", "detokenize", "corpus.block-size", "corpus.packing"]  # fmt: skip
 
 
-@FEW
+@MANY
 @given(
     option=st.sampled_from(SAMPLING),
     value=VALUES | st.builds("a[MASK*{}]b".format, VALUES),
@@ -277,7 +272,7 @@ def test_sampling_with_an_odd_value(home: Path, option: str, value: str) -> None
     holds(["sample", "run", *small, f"--{option}={value}"], home / "run", home / "texts")
 
 
-@FEW
+@MANY
 @given(option=st.sampled_from(EVALUATING), value=VALUES)
 def test_evaluating_with_an_odd_value(home: Path, option: str, value: str) -> None:
     small = [] if option == "draws" else ["--draws=2"]
@@ -296,7 +291,7 @@ RUN_FILES = [
 ]
 
 
-@FEW
+@MANY
 @given(data=st.data(), name=st.sampled_from(RUN_FILES))
 def test_a_damaged_run(home: Path, data: st.DataObject, name: str) -> None:
     run = home / "damaged"

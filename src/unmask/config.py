@@ -143,7 +143,7 @@ def with_options(config: Config, options: dict[str, Any]) -> Config:
     """A configuration with some fields replaced, by dotted names as on the command line.
 
     Args:
-        options: ``{"train.batch-size": "16"}``; text is read as in a YAML file.
+        options: ``{"train.batch_size": "16"}``; text is read as in a YAML file.
 
     Raises:
         UserError: an unknown name or a bad value.

@@ -23,7 +23,7 @@ from unmask.base.text import visible
 from unmask.config import Config, differences, load_config, save_config, with_options
 from unmask.data.information import mutual_information, read_text
 from unmask.data.load import Data, load_data
-from unmask.data.recorded import RECORD
+from unmask.data.recorded import RECORD, check_same_tokenizer
 from unmask.data.tokenizers import Tokenizer, saved_tokenizer
 from unmask.model.transformer import Transformer, parameter_count
 from unmask.recipe.auto import recommended_bell
@@ -66,7 +66,7 @@ def train_run(config: Config, folder: Path, *, resume: bool, console: Console) -
     if checkpoint is not None:
         for name in ("model", "ema") if config.train.ema else ("model",):
             checkpoint.load_into(model, name)
-        _check_tokenizer(data.tokenizer, folder)
+        check_same_tokenizer(folder, data.tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, wait=False) as free:
         if not free:
@@ -221,17 +221,10 @@ def _check_batch(config: Config) -> None:
     if config.train.accumulation > config.train.batch_size:
         raise UserError(
             f"train.accumulation {config.train.accumulation} is more than "
-            f"train.batch-size {config.train.batch_size}; at most that"
+            f"train.batch_size {config.train.batch_size}; at most that"
         )
     if not is_auto(config.recipe):  # which is no recipe yet, but never one of pairs by itself
         parse_recipe(config.recipe).check_batch_size(config.train.batch_size)
-
-
-def _check_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    if saved_tokenizer(folder / "tokenizer").fingerprint != tokenizer.fingerprint:
-        raise UserError(
-            f"cannot resume {folder}: the corpus's tokenizer is no longer what it was trained with"
-        )
 
 
 def _introduce(

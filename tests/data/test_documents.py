@@ -98,7 +98,7 @@ def test_one_distinct_document_cannot_be_split(texts):
     with pytest.raises(UserError) as caught:
         split(texts, 0.1)
     message = str(caught.value)
-    assert "corpus.valid-source" in message
+    assert "corpus.valid_source" in message
     assert "document=" in message
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
-_SHOWN = 80  # characters of a value that a message repeats
+SHOWN = 80
+"""Characters of a value that a message repeats."""
 
 
 class UserError(ValueError):
@@ -33,4 +34,4 @@ def shown(value: Any) -> str:
         text = repr(value)
     except ValueError:  # Python writes no integer of more than 4,300 digits
         return "a number of thousands of digits"
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."

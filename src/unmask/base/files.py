@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -127,13 +126,3 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def nearest(path: Path) -> str:
-    """For an error about a path that is not there: the nearest name beside it, in words, if any."""
-    try:
-        beside = [entry.name for entry in path.parent.iterdir()]
-    except OSError:
-        return ""
-    close = get_close_matches(path.name, [name for name in beside if name != path.name], n=1)
-    return f" (did you mean {path.with_name(close[0])}?)" if close else ""

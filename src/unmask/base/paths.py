@@ -37,22 +37,21 @@ def missing_path(where: str, name: str, valid: str) -> UserError:
         name: the path.
         valid: what could stand there, as in ``a folder of texts``.
     """
-    near = near_paths(name)
-    hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
-    return UserError(f"{where}: no file or folder {name!r}{hint}; valid: {valid}")
+    return UserError(f"{where}: no file or folder {name!r}{near_paths(name)}; valid: {valid}")
 
 
-def near_paths(name: str) -> list[str]:
-    """At most three paths that are there and are spelt like ``name``, the likeliest first."""
+def near_paths(name: str) -> str:
+    """`` (did you mean 'a.txt'?)``: at most three paths that are there, or nothing."""
     path = Path(name)
     while path.parent != path and not exists(str(path.parent)):
         path = path.parent
     try:
         there = {entry.name.casefold(): entry for entry in path.parent.iterdir()}
     except (OSError, ValueError):
-        return []
+        return ""
     close = get_close_matches(path.name.casefold(), there, n=_NEAR)
-    return [str(there[entry]) for entry in close]
+    near = " or ".join(repr(str(there[entry])) for entry in close)
+    return f" (did you mean {near}?)" if near else ""
 
 
 def exists(name: str) -> bool:

@@ -11,7 +11,7 @@ import tyro
 from pydantic import Field
 
 from unmask.base.errors import UserError
-from unmask.base.files import nearest
+from unmask.base.paths import near_paths
 from unmask.base.section import Section
 from unmask.cli.output import print_result
 from unmask.config import (
@@ -73,10 +73,10 @@ def run_folder(folder: Path) -> Path:
     """A folder that holds a run.
 
     Raises:
-        UserError: it does not; the nearest name beside it is given.
+        UserError: it does not; what is near it is named.
     """
     if not (folder / "config.yaml").is_file():
-        raise UserError(f"{folder} is not a run: it holds no config.yaml{nearest(folder)}")
+        raise UserError(f"{folder} is not a run: it holds no config.yaml{near_paths(str(folder))}")
     return folder
 
 
@@ -89,7 +89,8 @@ def check_output(file: Path) -> None:
     if file.is_dir():
         raise UserError(f"out: {file} is a folder")
     if not file.parent.is_dir():
-        raise UserError(f"out: there is no folder {file.parent}{nearest(file.parent)}")
+        near = near_paths(str(file.parent))
+        raise UserError(f"out: there is no folder {file.parent}{near}")
     if not os.access(file if file.exists() else file.parent, os.W_OK):
         raise UserError(f"out: {file} cannot be written")
 

@@ -10,11 +10,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr
 from functools import wraps
-from typing import Annotated, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from unmask.base.errors import UserError
+from unmask.base.errors import SHOWN, UserError
+from unmask.base.numbers import decimal_number, whole_number
 from unmask.base.section import Section
 
 T = TypeVar("T", bound=Section)
@@ -34,6 +37,8 @@ def parse(kind: type[T], command: str, arguments: Sequence[str], default: T | No
         UserError: a section refuses a value.
         SystemExit: help was asked for (0), or the options cannot be read (2).
     """
+    # Of a value that the parser itself refuses, its message repeats all: it is given the beginning.
+    short = [a if len(a) <= SHOWN else f"{a[:SHOWN]}..." for a in arguments]
     shown = io.StringIO()
     try:
         with redirect_stderr(shown):
@@ -42,6 +47,7 @@ def parse(kind: type[T], command: str, arguments: Sequence[str], default: T | No
                 prog=command,
                 args=list(arguments),
                 default=tyro.MISSING if default is None else default,
+                registry=_NUMBERS,
             )
     except SystemExit as end:
         # The parser shows a section's error in a box of its own, under its own names.
@@ -50,8 +56,38 @@ def parse(kind: type[T], command: str, arguments: Sequence[str], default: T | No
             place, cause = getattr(cause, "arg", place), cause.__context__
         if cause is not None:
             raise UserError(*(_placed(kind, place, text) for text in cause.problems)) from None
+        if short != list(arguments):
+            parse(kind, command, short, default)
         sys.stderr.write(shown.getvalue())
         raise
+
+
+_NUMBERS = ConstructorRegistry()
+
+
+@_NUMBERS.primitive_rule
+def _numbers(info: PrimitiveTypeInfo) -> "PrimitiveConstructorSpec[Any] | None":
+    """Read numbers as everywhere else; what is none stays text, which its section refuses."""
+    kinds: set[Any] = {*get_args(info.type)} or {info.type}
+    if not kinds <= {int, float, NoneType} or kinds == {NoneType}:
+        return None
+    read = whole_number if int in kinds else decimal_number
+    name = "INT" if int in kinds else "FLOAT"
+
+    def value(words: list[str]) -> Any:
+        (text,) = words
+        if text == "None" and NoneType in kinds:
+            return None
+        number = read(text)
+        return text if number is None else number
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=f"{{None}}|{name}" if NoneType in kinds else name,
+        instance_from_str=value,
+        is_instance=lambda value: type(value) in {*kinds, int},
+        str_from_instance=lambda value: [str(value)],
+    )
 
 
 def _placed(kind: type[Section], place: object, problem: str) -> str:

@@ -151,7 +151,7 @@ def _cut(documents: Documents, fraction: float) -> int:
     if lowest == highest:
         raise UserError(
             f"{documents.name} holds one distinct document, so none can be held out: "
-            "give corpus.valid-source, or cut a text file with document=paragraph or document=line"
+            "give corpus.valid_source, or cut a text file with document=paragraph or document=line"
         )
     return min(max(wanted, lowest + 1), highest)
 

@@ -52,7 +52,7 @@ _Split = list[_Part]
 _Packed = tuple[Blocks, Facts]
 
 _COUNTS = ("documents", "bytes", "lost_bytes", "tokens", "unknown_tokens", "blocks")
-_VALID_FIELD = "corpus.valid-source"
+_VALID_FIELD = "corpus.valid_source"
 _MUCH = 0.9
 """A share of padding that is warned of."""
 
@@ -276,7 +276,7 @@ def _check_lengths(packed: dict[str, list[_Packed]], block_size: int) -> None:
     shortest, name = min(every, key=lambda split: split[0].tokens)
     if not shortest.blocks:  # the shortest, so that what it allows is right for all
         raise UserError(
-            f"corpus.block-size {block_size} is longer than the {name} split "
+            f"corpus.block_size {block_size} is longer than the {name} split "
             f"({counted(shortest.tokens, 'token')}); at most {shortest.tokens}"
         )
 
@@ -294,7 +294,7 @@ def _warn_of_padding(blocks: Blocks, display: Display) -> None:
         longest = int(blocks.lengths.max())
         display.line(
             f"warning: {padding:.0%} of the training blocks is padding; the longest document takes "
-            f"{counted(longest, 'token')} of a corpus.block-size of {blocks.block_size:,}"
+            f"{counted(longest, 'token')} of a corpus.block_size of {blocks.block_size:,}"
         )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unmask.base.errors import UserError
+from unmask.data.tokenizers import Tokenizer, saved_tokenizer
 
 RECORD = "corpus.json"
 
@@ -43,4 +44,17 @@ def check_same_corpus(run: Path, facts: Mapping[str, Any]) -> None:
         raise UserError(
             f"the corpus {facts['source']} is no longer what the run {run} was trained on "
             f"(SHA-256 {then[:12]} then, {now[:12]} now)"
+        )
+
+
+def check_same_tokenizer(run: Path, tokenizer: Tokenizer) -> None:
+    """Compare a tokenizer with the one that a run saved: under its name another may stand now.
+
+    Raises:
+        UserError: it is another.
+    """
+    then, now = saved_tokenizer(run / "tokenizer").fingerprint, tokenizer.fingerprint
+    if then != now:
+        raise UserError(
+            f"cannot resume {run}: the corpus's tokenizer is no longer what it was trained with"
         )

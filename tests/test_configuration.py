@@ -84,7 +84,7 @@ def complaint(tmp_path: Path, text: str) -> str:
         ("train: {learning_rate: .nan}", "train.learning_rate: input should be a valid number"),
         ("train: {learning_rate: true}", "train.learning_rate: input should be a valid number"),
         ("train: {compile: 1}", "train.compile: input should be a valid boolean, not 1"),
-        ("train: {optimizer: no}", "train.optimizer: input should be 'adamw' or 'muon', not 'no'"),
+        ("train: {optimizer: no}", "line 1: train.optimizer: unknown optimizer 'no'; valid: adamw"),
         ("train: {log_to: wandb}", "train.log_to: input should be a valid tuple, not 'wandb'"),
         ("recipe: 3", "line 1: recipe: input should be a valid string, not 3"),
         ("recipe:", "line 1: recipe: input should be a valid string, not None"),
