@@ -9,6 +9,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from in_process import train_here
+
 from unmask.cli import main
 
 EXAMPLES = {"quick": 20, "thorough": 100}  # of each property; more only where a test says so
@@ -75,6 +77,19 @@ def unmask(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]
         return status, captured.out + captured.err
 
     return call
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparisons train their runs in this process, which is many times faster."""
+    train_here(monkeypatch)
+
+
+@pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made but not rendered, which takes most of the time."""
+    monkeypatch.setattr("unmask.plot.figure.as_png", lambda *_: b"")
+    monkeypatch.setattr("unmask.plot.figure.as_svg", lambda *_: "<svg ></svg>")
 
 
 @pytest.fixture(scope="session")

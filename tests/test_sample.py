@@ -47,30 +47,31 @@ def before_a_gap(text: str) -> str:
 @pytest.fixture(scope="module")
 def trained(
     tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[[Path, list[str], Call, str], Run]:
-    """Train once per recipe, long enough to know the rhyme."""
-    runs: dict[str, Path] = {}
+) -> Callable[[Path, list[str], Call, str, int], Run]:
+    """Train once per recipe and number of steps: 500 are enough to know the rhyme."""
+    runs: dict[tuple[str, int], Path] = {}
 
-    def train(corpus: Path, small: list[str], unmask: Call, recipe: str) -> Run:
-        if recipe not in runs:
-            runs[recipe] = tmp_path_factory.mktemp(recipe) / "run"
-            options = ["--train.steps", 500, "--validation.every", 500, "--recipe", recipe]
+    def train(corpus: Path, small: list[str], unmask: Call, recipe: str, steps: int) -> Run:
+        key = recipe, steps
+        if key not in runs:
+            runs[key] = tmp_path_factory.mktemp(recipe) / "run"
+            options = ["--train.steps", steps, "--validation.every", steps, "--recipe", recipe]
             options += ["--train.learning-rate", 0.01, "--train.batch-size", 16]
-            status, text = unmask("train", "--run", runs[recipe], *small, *options)
+            status, text = unmask("train", "--run", runs[key], *small, *options)
             assert status == 0, text
-        return open_run(runs[recipe])
+        return open_run(runs[key])
 
     return train
 
 
 @pytest.fixture
 def run(trained, corpus: Path, small: list[str], unmask: Call) -> Run:
-    return trained(corpus, small, unmask, "fast")
+    return trained(corpus, small, unmask, "fast", 500)
 
 
 @pytest.fixture
 def twin(trained, corpus: Path, small: list[str], unmask: Call) -> Run:
-    return trained(corpus, small, unmask, "ar")
+    return trained(corpus, small, unmask, "ar", 10)
 
 
 def test_a_gap_is_filled_with_what_fits_on_both_sides(run: Run) -> None:
@@ -80,13 +81,25 @@ def test_a_gap_is_filled_with_what_fits_on_both_sides(run: Run) -> None:
     assert text == "the cat sat on a mat"
 
 
-def test_prompts_of_any_length_are_kept_and_continued(run: Run, twin: Run) -> None:
-    prompts = ["the cat sat on ", "one big ", "the cat sat on a mat and "]
+PROMPTS = ["the cat sat on ", "one big ", "the cat sat on a mat and "]
+
+
+@pytest.mark.slow
+def test_a_twin_that_knows_the_rhyme_goes_on_with_it(
+    trained, corpus: Path, small: list[str], unmask: Call
+) -> None:
+    twin = trained(corpus, small, unmask, "ar", 500)
     greedy = SamplerOptions(temperature=0)
-    assert complete(twin, prompts, new_tokens=5, options=greedy) == ["a mat", "dog r", "saw o"]
+    assert complete(twin, PROMPTS, new_tokens=5, options=greedy) == ["a mat", "dog r", "saw o"]
+
+
+def test_prompts_of_any_length_are_kept_and_continued(run: Run, twin: Run) -> None:
     left = SamplerOptions("confidence", steps=5, temperature=0, block_length=1)
-    found = complete(run, prompts, new_tokens=5, options=left)
+    found = complete(run, PROMPTS, new_tokens=5, options=left)
     assert [len(text) for text in found] == [5, 5, 5]
+    greedy = SamplerOptions(temperature=0)
+    alone = [complete(twin, [prompt], new_tokens=5, options=greedy)[0] for prompt in PROMPTS]
+    assert complete(twin, PROMPTS, new_tokens=5, options=greedy) == alone
 
 
 KINDS = ["wordpiece", "llama", "t5", "gpt2"]

@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
+from in_process import train_here
 
 from unmask.cli import main
 
@@ -21,6 +22,7 @@ def comparison_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (texts / f"{number:03}.txt").write_text(" ".join(words[start : start + 60]))
     patch = pytest.MonkeyPatch()
     patch.setenv("UNMASK_CACHE", str(root / "cache"))
+    train_here(patch)
     options = ["--corpus.source", str(texts), "--corpus.block-size", "32", "--model.layers", "1"]
     options += ["--model.width", "32", "--model.heads", "2", "--train.batch-size", "8"]
     options += ["--train.steps", "20", "--validation.every", "5", "--train.keep", "9"]

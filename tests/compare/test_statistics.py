@@ -13,7 +13,6 @@ from unmask.compare.statistics import (
     envelope,
     first_reach,
     level_at,
-    mean_and_half_width,
     paired_difference,
     ratio_spread,
     speed_up,
@@ -75,12 +74,13 @@ def test_student_t_is_scipys(degrees: int, confidence: float) -> None:
     assert student_t(degrees, confidence) == pytest.approx(wanted, rel=1e-9)
 
 
-def test_mean_and_half_width_is_scipys_interval() -> None:
+def test_a_spread_is_scipys_interval() -> None:
     values = [0.3, 0.7, 0.4, 1.1]
-    mean, half = mean_and_half_width(values)
-    low, high = stats.t.interval(0.95, 3, loc=mean, scale=stats.sem(values))
-    assert (mean - half, mean + half) == pytest.approx((low, high))
-    assert mean_and_half_width([1.5]) == (1.5, None)
+    found = spread(values)
+    assert found.mean == pytest.approx(sum(values) / 4)
+    wanted = stats.t.interval(0.95, 3, loc=sum(values) / 4, scale=stats.sem(values))
+    assert (found.low, found.high) == pytest.approx(wanted)
+    assert (spread([1.5]).mean, spread([1.5]).low) == (1.5, None)
 
 
 def test_spreads() -> None:

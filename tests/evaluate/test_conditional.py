@@ -55,7 +55,13 @@ def any_order(network, prefix, continuation):
     return nats(frozenset(range(len(continuation))))
 
 
-@pytest.mark.parametrize("estimator", CONDITIONAL_ESTIMATORS)
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        name if name == "complementary" else pytest.param(name, marks=pytest.mark.slow)
+        for name in CONDITIONAL_ESTIMATORS
+    ],
+)
 def test_the_bound_is_the_mean_over_all_orders(estimator):
     network = model()
     found = conditional_nll(network, PAIRS, mask_id=MASK, draws=1500, estimator=estimator)

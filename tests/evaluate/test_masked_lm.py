@@ -80,7 +80,7 @@ def test_what_is_no_masked_language_model_is_told(masked_lm, tmp_path, unmask):
     status, text = unmask("evaluate", folder, "--corpus.source", "python-stdlib")
     assert status == 2 and "has no mask token" in text
     folder, network = masked_lm()
-    assert unmask("evaluate", folder)[1].count("give corpus.source") == 1
+    assert unmask("evaluate", folder)[1].count("give --corpus.source") == 1
     status, text = unmask("evaluate", folder, "--checkpoint", "best")
     assert status == 2 and "is for runs" in text
     network.bert.save_pretrained(folder)  # its head is gone

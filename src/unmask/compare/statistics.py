@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from scipy.special import stdtrit
+from scipy.special import betaincinv
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,12 @@ def speed_up(
 
 def spread(values: Sequence[float]) -> Spread:
     """Values over seeds with their mean and its interval."""
-    mean, half = mean_and_half_width(values)
-    low, high = (None, None) if half is None else (mean - half, mean + half)
-    return Spread(list(values), mean, low, high)
+    n, mean = len(values), sum(values) / len(values)
+    if n < 2:
+        return Spread(list(values), mean, None, None)
+    variance = sum((v - mean) ** 2 for v in values) / (n - 1)
+    half = student_t(n - 1) * math.sqrt(variance / n)
+    return Spread(list(values), mean, mean - half, mean + half)
 
 
 def ratio_spread(ratios: Sequence[float | None]) -> Spread:
@@ -131,19 +134,13 @@ def ratio_spread(ratios: Sequence[float | None]) -> Spread:
     return Spread(list(ratios), mean, low, high)
 
 
-def mean_and_half_width(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean of some values and the half-width of its 95% interval (None for fewer than two)."""
-    n = len(values)
-    mean = sum(values) / n
-    if n < 2:
-        return mean, None
-    variance = sum((v - mean) ** 2 for v in values) / (n - 1)
-    return mean, student_t(n - 1) * math.sqrt(variance / n)
-
-
 def student_t(degrees: int, confidence: float = 0.95) -> float:
-    """Two-sided quantile of Student's t: |T| is below it with the given confidence."""
-    return float(stdtrit(degrees, (1 + confidence) / 2))
+    """Two-sided quantile of Student's t: |T| is below it with the given confidence.
+
+    By T^2 / (degrees + T^2) ~ Beta(1/2, degrees / 2).
+    """
+    x = float(betaincinv(0.5, degrees / 2, confidence))
+    return math.sqrt(degrees * x / (1 - x))
 
 
 def paired_difference(

@@ -100,8 +100,9 @@ def test_the_conclusion_says_what_is_found(
     assert "2.00 times as soon with none, not within its run with permute-positions" in lines[1]
 
 
+@pytest.mark.usefixtures("in_process", "unrendered")
 def test_the_experiment_runs_twice_and_uses_its_runs_again(
-    unmask: Call, small: list[str], tmp_path: Path
+    unmask: Call, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "why"
     command = [
@@ -128,6 +129,7 @@ def test_the_experiment_runs_twice_and_uses_its_runs_again(
 
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("metrics.jsonl")}
     assert len(before) == 4
+    monkeypatch.setattr("unmask.plot.figure.draw", lambda *_: [])
     status, text = unmask(*command, "--out", tmp_path / "out", "--json")
     assert status == 0
     again = json.loads(text[text.index('{"kind"') :].split("\n")[0])

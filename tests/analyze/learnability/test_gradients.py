@@ -65,8 +65,9 @@ def enumerated(model: Transformer) -> dict[str, dict[str, tuple[float, float, fl
     return found
 
 
-def test_signal_and_noise_match_the_enumeration_of_all_masks_and_blocks() -> None:
-    model, n = network(), 500
+@pytest.mark.parametrize("n", [100, pytest.param(500, marks=pytest.mark.slow)])
+def test_signal_and_noise_match_the_enumeration_of_all_masks_and_blocks(n: int) -> None:
+    model = network()
     blocks = Blocks(TOKENS, None, TOKENS.size, TOKENS.size)
     found = gradient_signal(
         model, blocks, low=LOW, high=HIGH, n_blocks=n, n_masks=3, mask_id=V, seed=5
@@ -77,10 +78,11 @@ def test_signal_and_noise_match_the_enumeration_of_all_masks_and_blocks() -> Non
         for group in PARAMETER_GROUPS:
             signal, (squared, within, between) = found[weighting][group], exact[weighting][group]
             error = signal.squared_mean_stderr
-            assert error < 0.25 * squared
+            assert error < 0.25 * squared * (500 / n) ** 0.5
             assert abs(signal.moments.squared_mean - squared) < 4 * error, (weighting, group)
-            assert signal.moments.mask_variance == pytest.approx(within, rel=0.12)
-            assert signal.moments.data_variance == pytest.approx(between, rel=0.3)
+            if n == 500:
+                assert signal.moments.mask_variance == pytest.approx(within, rel=0.12)
+                assert signal.moments.data_variance == pytest.approx(between, rel=0.3)
             snr = squared / (within + between)
             assert abs(signal.moments.snr - snr) < 4 * signal.snr_stderr
     # All parameters together are the sum of the groups.

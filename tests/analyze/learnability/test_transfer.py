@@ -54,7 +54,7 @@ def test_no_learning_rate_no_transfer() -> None:
 def test_training_in_a_bin_lowers_that_bin_and_the_start_comes_back() -> None:
     model = network()
     start = start_of(model)
-    found = matrix(model, start, 0.01, steps=40)
+    found = matrix(model, start, 0.01, steps=30)
     own = found.change.diagonal(dim1=0, dim2=2)  # (restarts, bins)
     assert (own < -0.05).all(), own
     for name, value in model.state_dict().items():
@@ -62,8 +62,8 @@ def test_training_in_a_bin_lowers_that_bin_and_the_start_comes_back() -> None:
     mean, error = mean_and_stderr(found.change)
     assert mean.shape == (4, 4) and (error > 0).all()
     assert float(mean[1, 2]) == pytest.approx(float(found.change[1, :, 2].mean()))
-    again = matrix(model, start, 0.01, steps=40)
-    assert torch.equal(again.change, found.change)  # the saved state was not trained away
+    few, again = (matrix(model, start, 0.01, steps=2) for _ in range(2))
+    assert torch.equal(again.change, few.change)  # the saved state was not trained away
 
 
 def test_what_one_range_of_rates_alone_can_teach() -> None:

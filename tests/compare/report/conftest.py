@@ -9,11 +9,14 @@ import json
 import math
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pytest
 
+from unmask.compare.report.page import write_report
 from unmask.config import Config, save_config
 
 STEPS = range(0, 201, 20)
@@ -51,34 +54,44 @@ def write_run(run: Path, arm: str, seed: int, seeds: int, last: int) -> None:
         (run / f"{name}.jsonl").write_text(text)
 
 
+def made_up(folder: Path, seeds: int = 2, states: dict[tuple[str, int], str] | None = None) -> Path:
+    """Write the folder of a comparison, with how the runs ended where that is not ``done``."""
+    recipes = []
+    for arm in ARMS:
+        place = re.sub(r"[^A-Za-z0-9.=,-]+", "_", arm)
+        runs = []
+        for seed in range(seeds):
+            state = (states or {}).get((arm, seed), "done")
+            runs.append({"seed": seed, "state": state})
+            if state != "waiting":
+                last = 200 if state == "done" else 100
+                write_run(folder / place / f"seed-{seed}", arm, seed, seeds, last)
+        samples = {"step": 200, "texts": [SAMPLE, f"second text of {arm}"]}
+        if runs[0]["state"] == "done":
+            (folder / place / "seed-0" / "samples.json").write_text(json.dumps(samples))
+        recipes.append({"name": arm, "folder": place, "runs": runs})
+    plan = {
+        "baseline": "standard",
+        "seeds": list(range(seeds)),
+        "recipes": recipes,
+        "machine": {"system": "Linux-test", "cores": 2, "gpu": None},
+        "versions": {"python": "3.11.7", "torch": "2.13.0"},
+    }
+    (folder / "plan.json").write_text(json.dumps(plan))
+    return folder
+
+
 @pytest.fixture
 def comparison(tmp_path: Path) -> Callable[..., Path]:
-    """Make the folder of a comparison, with how the runs ended where that is not ``done``."""
+    """Make the folder of a comparison, as `made_up`."""
+    return partial(made_up, tmp_path / "cmp")
 
-    def make(seeds: int = 2, states: dict[tuple[str, int], str] | None = None) -> Path:
-        folder = tmp_path / "cmp"
-        recipes = []
-        for arm in ARMS:
-            place = re.sub(r"[^A-Za-z0-9.=,-]+", "_", arm)
-            runs = []
-            for seed in range(seeds):
-                state = (states or {}).get((arm, seed), "done")
-                runs.append({"seed": seed, "state": state})
-                if state != "waiting":
-                    last = 200 if state == "done" else 100
-                    write_run(folder / place / f"seed-{seed}", arm, seed, seeds, last)
-            samples = {"step": 200, "texts": [SAMPLE, f"second text of {arm}"]}
-            if runs[0]["state"] == "done":
-                (folder / place / "seed-0" / "samples.json").write_text(json.dumps(samples))
-            recipes.append({"name": arm, "folder": place, "runs": runs})
-        plan = {
-            "baseline": "standard",
-            "seeds": list(range(seeds)),
-            "recipes": recipes,
-            "machine": {"system": "Linux-test", "cores": 2, "gpu": None},
-            "versions": {"python": "3.11.7", "torch": "2.13.0"},
-        }
-        (folder / "plan.json").write_text(json.dumps(plan))
-        return folder
 
-    return make
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A comparison whose report is drawn; not to be changed."""
+    folder = made_up(tmp_path_factory.mktemp("drawn") / "cmp")
+    before = dict(matplotlib.rcParams)
+    write_report(folder)
+    assert dict(matplotlib.rcParams) == before  # matplotlib is left as it was
+    return folder

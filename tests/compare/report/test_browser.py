@@ -44,6 +44,7 @@ def open_page(page: Path, scratch: Path) -> tuple[str, list[str], list[str]]:
     return done.stdout, console, asked
 
 
+@pytest.mark.slow
 def test_report_in_a_browser(comparison: Callable[..., Path], tmp_path: Path) -> None:
     dom, console, asked = open_page(write_report(comparison()), tmp_path)
     assert console == [] and asked == []
@@ -52,6 +53,7 @@ def test_report_in_a_browser(comparison: Callable[..., Path], tmp_path: Path) ->
     assert "<script" not in dom
 
 
+@pytest.mark.slow
 def test_the_browser_tells_what_is_wrong(tmp_path: Path) -> None:
     """The test above would see an error and a request, were there any."""
     page = tmp_path / "page.html"
