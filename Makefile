@@ -25,7 +25,7 @@ help:  ## this list
 
 demo: .venv/.demo  ## train the standard recipe and the bell side by side, about five minutes; report
 	$(BIN)/unmask compare --preset nano --run runs/demo --recipes standard,bell --jobs 2 --minutes 5 \
-		--corpus.tokenizer bpe:2048 --validation.blocks 128
+		--corpus.tokenizer bpe:2048 --model.layers 2 --model.width 96 --validation.blocks 128
 	$(BIN)/unmask sample runs/demo/bell/seed-0 --num 2 --length 128 --steps 128
 
 test: .venv/.dev  ## the tests, in minutes
