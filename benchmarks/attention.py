@@ -3,9 +3,9 @@
 .venv/bin/python benchmarks/attention.py      # --json: as one JSON object
 """
 
+import argparse
 import json
 import statistics
-import sys
 import time
 
 import torch
@@ -26,9 +26,12 @@ def backward_ms(dtype: torch.dtype, rounds: int = 13) -> float:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    asked = parser.parse_args()
     torch.set_num_threads(1)
     times = {str(d).removeprefix("torch."): backward_ms(d) for d in (torch.float32, torch.bfloat16)}
-    if "--json" in sys.argv:
+    if asked.json:
         print(json.dumps(times))
     else:
         print("\n".join(f"{name}: {value:.1f} ms" for name, value in times.items()))

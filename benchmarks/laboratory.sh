@@ -30,7 +30,7 @@ compare() { # FOLDER SEEDS RECIPES OPTIONS...
   "$python" -m unmask compare --preset laboratory --run "$runs/$folder" --recipes "$recipes" \
     --seeds "$seeds" --jobs 2 --train.steps 600 --train.compile --train.precision bf16 \
     --train.save-every 200 --train.keep 9 --validation.every 50 --validation.draws 2 "$@"
-  "$python" -m unmask.cli report "$runs/$folder" --blocks odd --format table >"$runs/$stage.md"
+  "$python" -m unmask report "$runs/$folder" --blocks odd --format table >"$runs/$stage.md"
 }
 
 books=(--corpus.source "$corpus/classics.train.jsonl.xz"

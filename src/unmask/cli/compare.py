@@ -40,6 +40,13 @@ class CompareArguments(TrainedOptions):
     jobs: int = Field(
         0, ge=0, description="runs at once, the cores divided between them; 0: one for two cores"
     )
+    minutes: float | None = Field(
+        None,
+        ge=0.1,
+        le=1e6,
+        description="about how long all runs may take on this machine: a step of the baseline is "
+        "timed, and train.steps and validation.every follow; repeated, the runs keep their steps",
+    )
     evaluate: bool = Field(
         False,
         description="afterwards, measure every kept checkpoint (train.save-every, train.keep): "
@@ -75,6 +82,7 @@ def compare_command(arguments: Sequence[str]) -> int:
             jobs=jobs,
             console=console,
             quality=parsed.quality if parsed.evaluate else None,
+            minutes=parsed.minutes,
         )
     except Interrupted as stopped:
         console.print(STOPPED)

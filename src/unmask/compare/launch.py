@@ -63,6 +63,11 @@ class Interrupted(Exception):
         self.number = number
 
 
+def threads_each(jobs: int) -> int:
+    """Threads of each of so many runs at once: the cores divided between them."""
+    return max(1, (os.cpu_count() or 1) // jobs)
+
+
 def train_all(trials: list[Trial], jobs: int, console: Console) -> None:
     """Train every trial that is not finished, ``jobs`` at a time, and show them in one table.
 
@@ -75,7 +80,7 @@ def train_all(trials: list[Trial], jobs: int, console: Console) -> None:
     for trial in trials:
         if trial.finished():
             trial.state = "done"
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = threads_each(jobs)
     shown = console.is_terminal
     with _signals() as received, Live(console=console, auto_refresh=False, transient=True) as live:
         while any(t.state in ("waiting", "running") for t in trials):

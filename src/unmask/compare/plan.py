@@ -9,6 +9,7 @@ from unmask.base.environment import environment
 from unmask.base.errors import UserError
 from unmask.base.files import write_whole
 from unmask.compare.arms import folder_name
+from unmask.compare.duration import arms_within, check_same_steps
 from unmask.compare.launch import Trial, train_all
 from unmask.compare.options import QualityOptions
 from unmask.compare.quality import check_quality, measure_quality
@@ -32,6 +33,7 @@ def compare(
     jobs: int,
     console: Console,
     quality: QualityOptions | None = None,
+    minutes: float | None = None,
 ) -> Comparison:
     """Train every arm with every seed and compare them with the first.
 
@@ -44,20 +46,27 @@ def compare(
         folder: runs go to ``folder/<arm>/seed-<s>``.
         jobs: how many runs at once.
         quality: what is measured at the kept checkpoints afterwards; None: nothing.
+        minutes: about how long all runs may take here, which sets their steps; None: the steps of
+            the arms.
 
     Returns:
         What came of it; ``folder/comparison.json`` says the same to other programs.
 
     Raises:
-        UserError: the arms are not comparable, or the folder holds another comparison's runs.
+        UserError: the arms are not comparable, or have steps of their own although ``minutes``
+            sets them, or the folder holds another comparison's runs.
         Interrupted: a signal came; repeat the call to go on.
     """
     _check_comparable(arms)
+    if minutes is not None:
+        check_same_steps(arms)
     judge = None if quality is None else check_quality(quality)
     corpus = next(iter(arms.values())).corpus
-    if any(is_auto(config.recipe) for config in arms.values()):
+    if minutes is not None or any(is_auto(config.recipe) for config in arms.values()):
         data = load_data(corpus, console=console)
         arms = {name: settle_recipe(config, data, console) for name, config in arms.items()}
+    if minutes is not None:
+        arms = arms_within(minutes, arms, seeds, folder, jobs, console)
     trials = [
         Trial(
             name, with_options(config, {"seed": seed}), folder / folder_name(name) / f"seed-{seed}"
