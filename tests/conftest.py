@@ -10,7 +10,6 @@ import torch
 from hypothesis import settings
 
 from in_process import train_here
-
 from unmask.cli import main
 
 EXAMPLES = {"quick": 20, "thorough": 100}  # of each property; more only where a test says so
