@@ -31,7 +31,7 @@ SMALL = [
 DONE, BAD_INPUT, TRAINING_FAILED = 0, 2, 3
 
 MANY = settings(
-    max_examples=200 if settings.default.max_examples >= 100 else 15,
+    max_examples=200 if settings.default.max_examples >= 100 else 10,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from unmask.data.blocks import Blocks, read_blocks, read_facts, write_blocks
@@ -19,7 +19,6 @@ from unmask.data.tokenizers import ByteTokenizer
 SEPARATOR = ByteTokenizer.separator_id
 documents = st.lists(st.text(min_size=1, max_size=40), min_size=1, max_size=12)
 sizes = st.integers(2, 30)
-seeded = settings(derandomize=True, deadline=None, max_examples=60)
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +56,6 @@ def packed(texts, block_size, packing, tokenizer=None) -> Blocks:
 
 
 class TestCover:
-    @seeded
     @given(documents, sizes)
     def test_every_token_is_in_one_block(self, texts, block_size):
         blocks = packed(texts, block_size, "cover")
@@ -73,7 +71,6 @@ class TestCover:
 
 
 class TestWrap:
-    @seeded
     @given(documents, sizes)
     def test_blocks_are_a_prefix_of_the_stream(self, texts, block_size):
         stream = [i for text in texts for i in [*text.encode(), SEPARATOR]]
@@ -110,7 +107,6 @@ class TestWrap:
 
 
 class TestPad:
-    @seeded
     @given(documents, sizes)
     def test_one_document_a_block(self, texts, block_size):
         blocks = packed(texts, block_size, "pad")

@@ -49,7 +49,9 @@ def test_a_markov_chain_matches_the_closed_form() -> None:
     assert found.entropy == pytest.approx(-(stationary * np.log(stationary)).sum(), abs=0.01)
 
 
-@pytest.mark.parametrize(("v", "n"), [(200, 100_000), (8192, 200_000)])
+@pytest.mark.parametrize(
+    ("v", "n"), [(200, 100_000), pytest.param(8192, 200_000, marks=pytest.mark.slow)]
+)
 def test_independent_tokens_have_none(v: int, n: int) -> None:
     """The interval covers 0 at nearly all distances, where the plug-in estimate is far away."""
     tokens = np.random.default_rng(v).choice(v, n, p=zipf(v))

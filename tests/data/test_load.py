@@ -443,6 +443,7 @@ class TestConcurrently:
             assert all(equal(load.result(timeout=60), expected) for load in loads)
         assert not list((tmp_path / "shared").rglob(".making*"))
 
+    @pytest.mark.slow
     def test_processes(self, corpus, tmp_path):
         """They share a cache, and get what this process gets, whatever their hashes' seeds."""
         config = CorpusConfig(source=str(corpus), block_size=32, tokenizer="bpe:280")

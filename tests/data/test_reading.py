@@ -71,7 +71,7 @@ def read_all(spec: str) -> list[str] | UserError:
         return error
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(
     texts=st.lists(TEXT, max_size=4),
     suffix=st.sampled_from(sorted(FORMATS)),
@@ -113,7 +113,7 @@ def test_all_or_an_error(texts, suffix, compression, streams, capitals, encoding
         assert str(path) in str(found)
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(
     st.text(st.sampled_from("ab.*?[]:=,+~ \\/\0é\ud800C1"), max_size=12),
     st.sampled_from(["", ".txt", ":field=x", ":weight=2", " + x", "x" * 5000]),

@@ -7,12 +7,18 @@ from pathlib import Path
 import pytest
 
 from unmask.base.errors import UserError
+from unmask.data.documents import Source
 from unmask.data.sources import named_sources, open_source
 
 
 @pytest.fixture(scope="module")
-def library() -> list[str]:
-    return list(open_source("python-stdlib").train)
+def opened() -> Source:
+    return open_source("python-stdlib")
+
+
+@pytest.fixture(scope="module")
+def library(opened: Source) -> list[str]:
+    return list(opened.train)
 
 
 class TestNames:
@@ -92,8 +98,8 @@ class TestStandardLibrary:
         for file in long:
             assert file.read_text(encoding="utf-8", errors="replace") not in texts, file
 
-    def test_says_what_it_read(self, library):
-        files = int(open_source("python-stdlib").summary.partition(" files")[0])
+    def test_says_what_it_read(self, opened, library):
+        files = int(opened.summary.partition(" files")[0])
         assert 0 <= files - len(library) < 30  # a few are empty, and so no documents
 
     def test_a_file_of_a_wrong_encoding_is_named(self, tmp_path, monkeypatch):
@@ -104,10 +110,10 @@ class TestStandardLibrary:
         assert source.summary == "1 file, 1 of a wrong encoding skipped (bad.py)"
         assert list(source.train) == ["# -*- coding: latin-1 -*-\nx = 'é'\n"]
 
-    def test_same_identity_twice(self, library):
-        first, second = open_source("python-stdlib").train, open_source("python-stdlib").train
-        assert first.identity == second.identity
-        assert list(second) == library
+    def test_same_identity_twice(self, opened, library):
+        again = open_source("python-stdlib").train
+        assert again.identity == opened.train.identity
+        assert list(again) == library
 
     def test_has_no_options(self):
         with pytest.raises(UserError, match="python-stdlib has no options"):
