@@ -10,7 +10,6 @@ import torch
 from hypothesis import settings
 
 from in_process import train_here
-
 from unmask.cli import main
 
 settings.register_profile("here", deadline=None, derandomize=True)  # machines are shared and slow

@@ -4,8 +4,8 @@ import random
 from pathlib import Path
 
 import pytest
-from in_process import train_here
 
+from in_process import train_here
 from unmask.cli import main
 
 
