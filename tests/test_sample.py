@@ -66,7 +66,7 @@ def trained(
 
 @pytest.fixture
 def run(trained, corpus: Path, small: list[str], unmask: Call) -> Run:
-    return trained(corpus, small, unmask, "fast", 500)
+    return trained(corpus, small, unmask, "fast", 40)
 
 
 @pytest.fixture
@@ -74,11 +74,20 @@ def twin(trained, corpus: Path, small: list[str], unmask: Call) -> Run:
     return trained(corpus, small, unmask, "ar", 10)
 
 
-def test_a_gap_is_filled_with_what_fits_on_both_sides(run: Run) -> None:
+@pytest.mark.slow
+def test_a_gap_is_filled_with_what_fits_on_both_sides(
+    trained, corpus: Path, small: list[str], unmask: Call
+) -> None:
+    run = trained(corpus, small, unmask, "fast", 500)
     (text,) = infill(run, "the cat [MASK*3] on a mat and", num=1, options=GREEDY)
     assert text == "the cat sat on a mat and"
     (text,) = infill(run, "[MASK*4]cat sat [MASK]n a mat", num=1, options=GREEDY)
     assert text == "the cat sat on a mat"
+
+
+def test_a_gap_is_filled_and_what_stands_around_it_kept(run: Run) -> None:
+    (text,) = infill(run, "the cat [MASK*3] on a mat and", num=1, options=GREEDY)
+    assert text.startswith("the cat ") and text.endswith(" on a mat and") and "░" not in text
 
 
 PROMPTS = ["the cat sat on ", "one big ", "the cat sat on a mat and "]
@@ -178,7 +187,7 @@ def test_the_text_around_a_gap_comes_back(
 
 @settings(max_examples=60)
 @given(one=PIECES, other=PIECES)
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("kind", [pytest.param("llama", marks=pytest.mark.slow), "gpt2"])
 def test_any_text_around_a_gap_comes_back(
     kind: str, one: str, other: str, tokenizer_folders: dict[str, Path]
 ) -> None:

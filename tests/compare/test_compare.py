@@ -17,6 +17,7 @@ from rich.console import Console
 from unmask.compare import launch
 from unmask.compare.launch import Trial
 from unmask.config import Config
+from unmask.data.config import CorpusConfig
 
 Call = Callable[..., tuple[int, str]]
 
@@ -91,11 +92,10 @@ def test_compare_writes_what_the_contract_says(
     assert status == 2 and "--train.batch-size: 8 -> 4" in text
 
 
-@pytest.mark.usefixtures("unrendered")
+@pytest.mark.usefixtures("in_process", "unrendered")
 def test_one_diverges_one_never_reaches_the_level_and_the_others_finish(
     unmask: Call, tiny: list[str], tmp_path: Path
 ) -> None:
-    """Each run in a process of its own."""
     folder = tmp_path / "cmp"
     arms = "bell,bell+train.learning_rate=1e30,bell+train.learning_rate=1e-9"
     status, text = unmask("compare", "--run", folder, *tiny, "--recipes", arms, "--jobs", 2)
@@ -107,6 +107,16 @@ def test_one_diverges_one_never_reaches_the_level_and_the_others_finish(
     assert not idle["levels"][-1]["reached"] and idle["levels"][-1]["steps_ratio"] is None
     assert "not reached" in " ".join(text.replace("│", " ").split())
     assert "one seed" in text and idle["levels"][0]["ci_low"] is None
+
+
+def test_a_run_is_a_process_of_its_own(tmp_path: Path) -> None:
+    corpus = CorpusConfig(source=str(tmp_path / "nowhere.txt"))
+    trial = Trial("bell", Config(corpus=corpus), tmp_path / "bell/seed-0")
+    with (tmp_path / "said.txt").open("w") as file:
+        launch.train_all([trial], 1, Console(file=file))
+    said = (tmp_path / "said.txt").read_text()
+    assert trial.state == "failed" and "bell, seed 0: failed: error: " in said
+    assert "nowhere.txt" in trial.log.read_text() and (tmp_path / "bell/seed-0.yaml").is_file()
 
 
 def test_a_signal_ends_the_runs_and_the_comparison(
@@ -163,12 +173,12 @@ def test_checkpoints_are_evaluated_afterwards_and_once(
 ) -> None:
     folder, other = tmp_path / "cmp", tmp_path / "other.txt"
     other.write_text("the big cat saw a dog far on one mat. " * 30)
-    options = [*tiny, "--train.keep", 9, "--train.save-every", 10, "--recipes", "standard,bell,ar"]
+    options = [*tiny, "--train.keep", 9, "--train.save-every", 10, "--recipes", "bell,ar"]
     options += ["--evaluate", "--quality.corpora", other, "--quality.budget", 1000]
     options += ["--quality.num", 3, "--quality.steps", 4]
     status, text = unmask("compare", "--run", folder, *options, "--jobs", 2)
     assert status == 0, text
-    files = {arm: folder / arm / "seed-0" / "quality.jsonl" for arm in ("standard", "bell", "ar")}
+    files = {arm: folder / arm / "seed-0" / "quality.jsonl" for arm in ("bell", "ar")}
 
     def found(arm: str) -> list[tuple[int, str]]:
         records = [json.loads(line) for line in files[arm].read_text().splitlines()]

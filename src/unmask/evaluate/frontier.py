@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from unmask.base.errors import UserError
 from unmask.base.files import write_whole
+from unmask.evaluate.generative import FRONTIER_FILE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-FOLDER = "generative"
-RECORD = "frontier.json"
 
 
 def write_frontier(folder: Path) -> tuple[Path, Path]:
@@ -28,15 +26,14 @@ def write_frontier(folder: Path) -> tuple[Path, Path]:
         UserError: there is no record, or it is damaged.
     """
     # Here, because matplotlib takes a while and this module is imported by the command line.
-    from unmask.plot import style  # noqa: PLC0415
+    from unmask.plot.figure import Plot, draw  # noqa: PLC0415
 
-    points = _read(folder / FOLDER / RECORD)
-    with style.settings():
-        drawing = _draw(points)
-        png, svg = (folder / FOLDER / f"frontier.{kind}" for kind in ("png", "svg"))
-        write_whole(png, style.as_png(drawing))
-        title = "Generative perplexity against entropy over temperatures"
-        write_whole(svg, style.as_svg(drawing, "frontier", title).encode())
+    record = folder / FRONTIER_FILE
+    points = _read(record)
+    title = "Generative perplexity against entropy over temperatures"
+    (drawn,) = draw(lambda: [Plot("frontier", title, "", _draw(points))], record.parent)
+    png, svg = (record.with_suffix(suffix) for suffix in (".png", ".svg"))
+    write_whole(svg, drawn["svg"].encode())
     return png, svg
 
 
@@ -62,10 +59,9 @@ def _draw(points: list[dict[str, Any]]) -> "Figure":
     """Samples as a line over temperatures, the validation text as a star; bars of 95%."""
     from matplotlib.ticker import LogFormatter  # noqa: PLC0415
 
-    from unmask.plot import style  # noqa: PLC0415
-    from unmask.plot.style import COLOURS, INK  # noqa: PLC0415
+    from unmask.plot.style import COLOURS, INK, figure  # noqa: PLC0415
 
-    drawing = style.figure(4.2)
+    drawing = figure(4.2)
     axes = drawing.subplots()
     samples, reference = [p["samples"] for p in points], points[0]["reference"]
     line = {"color": COLOURS[0], "marker": "o", "linestyle": "-"}

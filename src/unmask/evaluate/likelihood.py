@@ -1,7 +1,8 @@
 """The likelihood of a text under a model, with its standard error."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -173,18 +174,14 @@ def evaluate_subject(
             )
     if subject.corpus is not None:  # a run reads any text in the order it was trained on
         blocks = replace(blocks, transform=subject.corpus.transform)
-    draws = _draws(subject, options)
-    affordable = (
-        len(blocks) if options.budget is None else options.budget // draws // options.block_size
-    )
+    draws, n = _draws(subject, options), len(blocks)
+    if options.budget is not None:
+        n = options.budget // draws // options.block_size
     config = ValidationConfig(
-        blocks=max(2, affordable),
-        draws=draws,
-        batch_size=options.batch_size,
-        seed=options.seed,
+        blocks=max(2, n), draws=draws, batch_size=options.batch_size, seed=options.seed
     )
     total = min(config.blocks, len(blocks)) * draws
-    with _Bar(console, source or OWN, total) as bar, autocast(subject.device, options.precision):
+    with _bar(console, source or OWN, total) as bar, autocast(subject.device, options.precision):
         bound = validate(
             subject.denoiser,
             blocks,
@@ -261,26 +258,19 @@ def _word_ppl(bound: Bound, blocks: Blocks, documents: Documents) -> float | Non
     return math.exp(nats) if nats < 700 else None
 
 
-class _Bar:
+@contextmanager
+def _bar(console: Console | None, title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar of sequences through the network; nothing without a console."""
-
-    def __init__(self, console: Console | None, title: str, total: int) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=console is None or not console.is_terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task(visible(title), total=total)
-
-    def __enter__(self) -> Callable[[int], None]:
-        self._bar.start()
-        return lambda n: self._bar.advance(self._task, n)
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=console is None or not console.is_terminal,
+        transient=True,
+    ) as bar:
+        task = bar.add_task(visible(title), total=total)
+        yield lambda n: bar.advance(task, n)

@@ -42,6 +42,7 @@ def draw(plots: Callable[[], Iterable[Plot | None]], folder: Path) -> list[dict[
     with settings():
         for plot in filter(None, plots()):
             write_whole(folder / f"{plot.name}.png", as_png(plot.figure))
+            plot.figure.set_layout_engine("none")  # it is laid out now, which takes long
             texts = {"name": plot.name, "title": plot.title, "caption": plot.caption}
             drawn.append({**texts, "svg": Markup(as_svg(plot.figure, plot.name, plot.title))})
     return drawn

@@ -10,6 +10,7 @@ from io import BytesIO
 from typing import Any, Protocol
 
 import matplotlib
+import numpy as np
 from markupsafe import Markup
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -17,8 +18,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import StrMethodFormatter
 
 from unmask.plot.page import visible
+
+GREY = "#808080"
+"""Lines that stand for no arm."""
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+STEPS = "optimiser steps"
 
 INK = "#16181d"
 """Text, axes and the baseline; the page shows it in its own text colour, light or dark."""
@@ -98,14 +107,17 @@ def figure(height: float) -> Figure:
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
-def line_of(arm: Named) -> dict[str, Any]:
-    """Colour and line of an arm: 6 colours and 5 lines, so 30 arms before a pair comes again."""
-    return {"color": colour(arm.index), "linestyle": LINES[arm.index % len(LINES)]}
+def line_of(arm: Named, **more: Any) -> dict[str, Any]:
+    """Colour, line and marker of an arm, and what else is to be said to matplotlib.
 
-
-def marker_of(arm: Named) -> str:
-    """Marker of an arm."""
-    return MARKERS[(arm.index + arm.index // len(MARKERS)) % len(MARKERS)]
+    There are 6 colours and 5 lines, so 30 arms before a pair comes again.
+    """
+    return {
+        "color": colour(arm.index),
+        "linestyle": LINES[arm.index % len(LINES)],
+        "marker": MARKERS[(arm.index + arm.index // len(MARKERS)) % len(MARKERS)],
+        **more,
+    }
 
 
 def fold(name: str, width: int) -> str:
@@ -126,7 +138,7 @@ def legend(figure: Figure, arms: Sequence[Named], extra: Sequence[tuple[Artist, 
         arms: in the figure.
         extra: further handles and their labels.
     """
-    handles: list[Artist] = [Line2D([], [], marker=marker_of(arm), **line_of(arm)) for arm in arms]
+    handles: list[Artist] = [Line2D([], [], **line_of(arm)) for arm in arms]
     handles += [handle for handle, _ in extra]
     labels = [fold(arm.name, _LABEL) for arm in arms] + [fold(label, _LABEL) for _, label in extra]
     columns = 2 if len(labels) > 3 else 1
@@ -145,6 +157,70 @@ def legend(figure: Figure, arms: Sequence[Named], extra: Sequence[tuple[Artist, 
     # Set afterwards, because a legend leaves out what is labelled with a leading underscore.
     for text, label in zip(box.get_texts(), labels, strict=True):
         text.set_text(label)
+
+
+def panels(n: int, columns: int, row: float, extra: float = 0.0) -> tuple[Figure, list[Axes]]:
+    """A figure of n axes in rows, the last of which may be short.
+
+    Args:
+        n: at least 1.
+        columns: at most so many side by side.
+        row: height of a row, inches.
+        extra: height beside the rows, inches.
+    """
+    columns = min(columns, n)
+    rows = math.ceil(n / columns)
+    drawing = figure(extra + row * rows)
+    every = list(drawing.subplots(rows, columns, squeeze=False).flat)
+    for axes in every[n:]:
+        axes.set_axis_off()
+    return drawing, every[:n]
+
+
+def side_by_side(n: int) -> tuple[Figure, list[Axes]]:
+    """A figure of n axes side by side that share their heights."""
+    drawing = figure(2.9)
+    return drawing, list(drawing.subplots(1, n, sharey=True, squeeze=False)[0])
+
+
+def not_reached() -> list[tuple[Artist, str]]:
+    """What a legend says of the crosses that stand for a level that is not reached."""
+    return [
+        (Line2D([], [], color=GREY, marker="x", linestyle="", markersize=6), "level not reached")
+    ]
+
+
+def draw_mean(axes: Axes, arm: Named, x: Array, values: Array, **more: Any) -> None:
+    """Draw the mean over seeds as a line, and a band from the lowest to the highest.
+
+    Args:
+        axes: to draw in.
+        arm: what is drawn.
+        x: (n,).
+        values: (seeds, n).
+        more: for the line.
+    """
+    axes.plot(x, values.mean(0), **line_of(arm, **more))
+    if len(values) > 1:
+        band = {"color": colour(arm.index), "alpha": 0.18, "linewidth": 0}
+        axes.fill_between(x, values.min(0), values.max(0), **band)
+
+
+def label_axes(axes: Axes, x: str, y: str) -> None:
+    """Name both axes; the horizontal one begins at 0."""
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.set_xlim(left=0)
+    axes.margins(x=0.02)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+
+
+def limit(axes: Axes, values: list[float], margin: float) -> None:
+    """Limits from the given values alone, with room on both sides."""
+    if values:
+        low, high = min(values), max(values)
+        room = margin * (high - low) or 0.05
+        axes.set_ylim(low - room, high + room)
 
 
 def mask_rate_axis(axes: Axes) -> None:

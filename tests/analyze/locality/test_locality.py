@@ -35,13 +35,13 @@ def test_a_corpus(unmask: Call, corpus: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("unrendered")
 def test_a_run(unmask: Call, small: list[str], tmp_path: Path) -> None:
     run, out = tmp_path / "a", tmp_path / "out"
-    options = ("--train.steps", 100, "--train.learning-rate", 0.02, "--validation.every", 100)
+    options = ("--train.steps", 200, "--train.learning-rate", 0.02, "--validation.every", 200)
     assert unmask("train", "--run", run, *small, "--recipe", "bell", *options)[0] == 0
     status, text = unmask("analyze", "locality", run, "--out", out, "--blocks", 24)
     assert status == 0, text
     record = json.loads((out / "locality.json").read_text())
     found = record["run"]
-    assert found["step"] == 100 and found["radii"] == [0, 1, 2, 4, 8, 16, 32]
+    assert found["step"] == 200 and found["radii"] == [0, 1, 2, 4, 8, 16, 32]
     both, left = found["sides"]["both"], found["sides"]["left"]
     assert both["cross_entropy"][0] == left["cross_entropy"][0]
     assert both["cross_entropy"][-1] < both["cross_entropy"][0]
@@ -107,6 +107,7 @@ def test_bell_auto_is_recorded_in_numbers_and_resumes(
         assert status == 2 and said in text, text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_process", "unrendered")
 def test_bell_auto_as_an_arm(unmask: Call, small: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "cmp"

@@ -5,11 +5,23 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import StrMethodFormatter
 
 from unmask.analyze.page import Record
 from unmask.plot.figure import Plot
-from unmask.plot.style import INK, Key, colour, figure, fold, legend, line_of, marker_of
+from unmask.plot.style import (
+    GREY,
+    INK,
+    STEPS,
+    Key,
+    colour,
+    draw_mean,
+    figure,
+    fold,
+    label_axes,
+    legend,
+    limit,
+    not_reached,
+)
 
 
 def curves(record: Record) -> Plot:
@@ -20,23 +32,15 @@ def curves(record: Record) -> Plot:
     for axes, setting in zip(panels, record["settings"], strict=True):
         for recipe in setting["recipes"]:
             key = Key(recipe["name"], recipe["index"])
-            values = np.array(recipe["nelbo"])
-            steps = np.array(recipe["steps"])
-            axes.plot(steps, values.mean(0), marker=marker_of(key), markevery=0.12, **line_of(key))
-            if len(values) > 1:
-                shade = {"color": colour(key.index), "alpha": 0.18, "linewidth": 0}
-                axes.fill_between(steps, values.min(0), values.max(0), **shade)
+            steps, values = np.array(recipe["steps"]), np.array(recipe["nelbo"])
+            draw_mean(axes, key, steps, values, markevery=0.12)
             late += values[:, steps >= 0.1 * steps.max()].flatten().tolist()
-        axes.axhline(record["unigram"], color="#808080", linewidth=0.8, linestyle=":")
+        axes.axhline(record["unigram"], color=GREY, linewidth=0.8, linestyle=":")
         axes.set_title(f"transform {setting['transform']}")
-        axes.set_xlabel("optimiser steps")
-        axes.set_xlim(left=0)
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    room = 0.05 * (max(late) - min(late)) or 0.05
-    panels[0].set_ylim(min(late) - room, max(late) + room)
-    panels[0].set_ylabel("NELBO (nats per token)")
+        label_axes(axes, STEPS, "NELBO (nats per token)" if axes is panels[0] else "")
+    limit(panels[0], late, margin=0.05)
     keys = [Key(r["name"], r["index"]) for r in record["settings"][0]["recipes"]]
-    dotted = Line2D([], [], color="#808080", linewidth=0.8, linestyle=":")
+    dotted = Line2D([], [], color=GREY, linewidth=0.8, linestyle=":")
     legend(drawing, keys, [(dotted, "entropy of the token frequencies")])
     caption = (
         "Validation bound over training on the same text, its tokens in the order of each "
@@ -64,8 +68,8 @@ def changes(record: Record) -> Plot:
                 missing = True
             else:
                 _point(right, row + shift, ratio, key, effect["index"])
-    left.axvline(0, color="#808080", linewidth=0.9, zorder=1)
-    right.axvline(1, color="#808080", linewidth=0.9, zorder=1)
+    left.axvline(0, color=GREY, linewidth=0.9, zorder=1)
+    right.axvline(1, color=GREY, linewidth=0.9, zorder=1)
     left.set_yticks(range(len(names)), [fold(name, 24) for name in names])
     left.set_ylim(len(names) - 0.5, -0.5)
     left.set_xlabel("last bound less the baseline's\n(nats per token)")
@@ -77,8 +81,7 @@ def changes(record: Record) -> Plot:
          f"transform {second}"),
     ]  # fmt: skip
     if missing:
-        cross = Line2D([], [], color="#808080", marker="x", linestyle="", markersize=6)
-        keys.append((cross, "level not reached"))
+        keys += not_reached()
     legend(drawing, [], keys)
     caption = (
         f"What each recipe is ahead of {record['settings'][0]['recipes'][0]['name']} by, with "

@@ -84,8 +84,7 @@ def nested_moments(products: Tensor, squares: Tensor, masks: int) -> Moments:
     n = len(squares)
     if n < 2 or masks < 2:
         raise ValueError(f"variances need two blocks and two masks, not {n} and {masks}")
-    products = products.double()
-    own, everything = products.diagonal().sum(), products.sum()
+    own, everything = products.diagonal().double().sum(), products.double().sum()
     return _from_sums(n, masks, float(everything), float(own), float(squares.double().sum()))
 
 

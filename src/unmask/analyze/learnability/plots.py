@@ -1,10 +1,9 @@
 """Plots of what is left to learn, over the mask rate t: curves, gradients, transfer."""
 
-from typing import Any
-
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -14,18 +13,20 @@ from unmask.compare.records import quarters
 from unmask.plot.figure import Plot
 from unmask.plot.style import (
     COLOURS,
+    GREY,
     MARKERS,
+    Array,
     Key,
     colour,
     figure,
     fold,
     legend,
     line_of,
-    marker_of,
     mask_rate_axis,
+    panels,
+    side_by_side,
 )
 
-GREY = "#8a8f99"
 _NAMES = {"flat": "weight 1", "1/t": "weight 1/t"}
 _PARTS = {
     "squared_norm": "norm of the mean",
@@ -51,12 +52,11 @@ def all_plots(record: Record) -> list[Plot]:
     ]
 
 
-def _panels(curves: Record, key: str, label: str, shade: bool) -> Any:
+def _by_moment(curves: Record, key: str, label: str, shade: bool) -> Figure:
     moments = quarters(max((r["steps"] for r in curves["recipes"]), key=lambda s: s[-1]))
-    drawing = figure(2.9)
-    panels = drawing.subplots(1, len(moments), sharey=True, squeeze=False)[0]
+    drawing, every = side_by_side(len(moments))
     shown = []
-    for axes, moment in zip(panels, moments, strict=True):
+    for axes, moment in zip(every, moments, strict=True):
         if shade:
             edges = np.linspace(0, 1, len(curves["lowest"]) + 1)
             axes.stairs(curves["lowest"], edges, fill=True, color=GREY, alpha=0.35, linewidth=0)
@@ -64,20 +64,19 @@ def _panels(curves: Record, key: str, label: str, shade: bool) -> Any:
             if moment in recipe["steps"]:
                 arm = Key(recipe["name"], recipe["index"])
                 values = recipe[key][recipe["steps"].index(moment)]
-                axes.plot(curves["t"], values, marker=marker_of(arm), markersize=3.5,
-                          **line_of(arm))  # fmt: skip
+                axes.plot(curves["t"], values, **line_of(arm, markersize=3.5))
                 shown += [] if arm in shown else [arm]
         axes.set_title(f"step {moment:,}")
         axes.set_ylim(bottom=0)
         mask_rate_axis(axes)
-    panels[0].set_ylabel(label)
+    every[0].set_ylabel(label)
     extra = [(Patch(color=GREY, alpha=0.35, linewidth=0), "the lowest c(t) measured")]
     legend(drawing, sorted(shown, key=lambda arm: arm.index), extra if shade else [])
     return drawing
 
 
 def _curves(curves: Record) -> Plot:
-    drawing = _panels(curves, "c_t", "c(t) (nats per masked token)", shade=True)
+    drawing = _by_moment(curves, "c_t", "c(t) (nats per masked token)", shade=True)
     caption = (
         "Mean cross-entropy per masked token on the validation blocks; mean over seeds. Grey: the "
         "lowest that any recipe, seed and step of the comparison had in each bin, an upper bound "
@@ -87,7 +86,7 @@ def _curves(curves: Record) -> Plot:
 
 
 def _reducible(curves: Record) -> Plot:
-    drawing = _panels(curves, "reducible", "reducible, at least (nats)", shade=False)
+    drawing = _by_moment(curves, "reducible", "reducible, at least (nats)", shade=False)
     caption = (
         "The same curves above the grey area: what was still to be learnt, at least, at each mask "
         "rate and step."
@@ -98,14 +97,11 @@ def _reducible(curves: Record) -> Plot:
 def _remaining(curves: Record) -> Plot:
     """Where the NELBO of each recipe sits at its last step."""
     recipes = curves["recipes"]
-    columns = min(3, len(recipes))
-    rows = -(-len(recipes) // columns)
-    drawing = figure(0.3 + 2.1 * rows)
-    grid = drawing.subplots(rows, columns, squeeze=False, sharey=True)
+    drawing, every = panels(len(recipes), 3, 2.1, 0.3)
     n = len(curves["t"])
     lowest = np.array(curves["lowest"]) / n
     tallest = max(max(recipe["c_t"][-1]) for recipe in recipes) / n
-    for axes, recipe in zip(grid.flat, recipes, strict=False):
+    for axes, recipe in zip(every, recipes, strict=True):
         left = np.array(recipe["reducible"][-1]) / n
         axes.bar(curves["t"], lowest, width=0.86 / n, color=GREY, alpha=0.45)
         shade = colour(recipe["index"])
@@ -117,9 +113,7 @@ def _remaining(curves: Record) -> Plot:
         axes.set_title(f"{name}\n{recipe['nelbo'][-1]:.3f} nats at step {recipe['steps'][-1]:,}")
         axes.set_ylim(0, 1.1 * tallest)
         mask_rate_axis(axes)
-    for axes in list(grid.flat)[len(recipes) :]:
-        axes.set_axis_off()
-    for axes in grid[:, 0]:
+    for axes in every[::3]:
         axes.set_ylabel("nats of the NELBO, by bin")
     keys = [
         (Patch(color=GREY, alpha=0.45, linewidth=0), "the lowest measured (irreducible at most)"),
@@ -134,39 +128,32 @@ def _remaining(curves: Record) -> Plot:
 
 
 def _gradient_plots(gradients: list[Record]) -> list[Plot]:
-    """All plots of the gradients."""
     last = {entry["recipe"]: entry for entry in gradients}  # the last checkpoint of each
-    plots = [_signal(list(last.values())), _noise_share(list(last.values()))]
-    plots.append(_by_group(list(last.values())))
-    if len(gradients) > len(last):
-        plots.append(_over_steps(gradients, list(last)))
-    return plots
+    entries = list(last.values())
+    plots = [_signal(entries), _noise_share(entries), _by_group(entries)]
+    return plots if len(gradients) == len(last) else [*plots, _over_steps(gradients, list(last))]
 
 
 def _key(entry: Record) -> Key:
     return Key(f"{entry['recipe']}, step {entry['step']:,}", entry["index"])
 
 
-def _middles(entry: Record) -> Any:
-    return np.array(entry["bins"]).mean(axis=1)
+def _middles(entry: Record) -> Array:
+    return np.asarray(np.mean(entry["bins"], axis=1), float)
 
 
-def _known(values: list[float | None]) -> Any:
-    return np.array([np.nan if v is None else v for v in values], dtype=float)
-
-
-def _roots(values: list[float | None]) -> Any:
+def _roots(values: list[float | None]) -> Array:
     """Square roots, nan where there is none."""
-    known = _known(values)
-    return np.sqrt(np.where(known > 0, known, np.nan))
+    return np.array([np.nan if v is None or v <= 0 else v**0.5 for v in values])
 
 
 def _draw_ratio(axes: Axes, entry: Record, signal: Record, style: Record) -> None:
     """The signal-to-noise ratio with a bar of one standard error each way."""
-    snr, error = _known(signal["snr"]), np.nan_to_num(_known(signal["snr_stderr"]))
+    snr = np.array(signal["snr"], float)  # nan for None
+    error = np.nan_to_num(np.array(signal["snr_stderr"], float))
     axes.plot(_middles(entry), snr, **style)
     axes.vlines(_middles(entry), snr - error, snr + error, color=style["color"], linewidth=0.8)
-    axes.axhline(0, color="#808080", linewidth=0.7, zorder=1)
+    axes.axhline(0, color=GREY, linewidth=0.7, zorder=1)
     mask_rate_axis(axes)
 
 
@@ -177,7 +164,7 @@ def _signal(entries: list[Record]) -> Plot:
     for row, weight in zip(grid, _NAMES, strict=True):
         for entry in entries:
             signal = entry["weights"][weight]["all"]
-            style = {"marker": marker_of(_key(entry)), "markersize": 3} | line_of(_key(entry))
+            style = line_of(_key(entry), markersize=3)
             for axes, part in zip(row, _PARTS, strict=False):
                 axes.plot(_middles(entry), _roots(signal[part]), **style)
             _draw_ratio(row[3], entry, signal, style)
@@ -216,19 +203,18 @@ def _one_log_scale(panels: list[Axes]) -> None:
 
 def _noise_share(entries: list[Record]) -> Plot:
     """Which bins the noise of a batch with uniform t comes from."""
-    drawing = figure(2.6)
-    panels = drawing.subplots(1, 2, sharey=True)
-    for axes, weight in zip(panels, _NAMES, strict=True):
+    drawing, every = side_by_side(len(_NAMES))
+    for axes, weight in zip(every, _NAMES, strict=True):
         for entry in entries:
             all_of = entry["weights"][weight]["all"]
             pairs = zip(all_of["mask_variance"], all_of["data_variance"], strict=True)
             noise = np.array([max(a + b, 0) for a, b in pairs])
-            style = {"marker": marker_of(_key(entry)), "markersize": 3.5} | line_of(_key(entry))
-            axes.plot(_middles(entry), 100 * noise / noise.sum(), **style)
+            share = 100 * noise / noise.sum()
+            axes.plot(_middles(entry), share, **line_of(_key(entry), markersize=3.5))
         axes.set_title(_NAMES[weight])
         mask_rate_axis(axes)
         axes.set_ylim(bottom=0)
-    panels[0].set_ylabel("share of the noise (%)")
+    every[0].set_ylabel("share of the noise (%)")
     legend(drawing, [_key(entry) for entry in entries])
     caption = (
         "If t were uniform: the part of the gradient's variance (within bins, masks and data "
@@ -239,31 +225,27 @@ def _noise_share(entries: list[Record]) -> Plot:
 
 def _by_group(entries: list[Record]) -> Plot:
     """Signal-to-noise of each group of parameters, a panel for each recipe."""
-    drawing = figure(2.8)
-    panels = drawing.subplots(1, len(entries), sharey=True, squeeze=False)[0]
-    keys = [
-        Key(group, index + 1) for index, group in enumerate(g for g in PARAMETER_GROUPS if g != ALL)
-    ]
-    for axes, entry in zip(panels, entries, strict=True):
+    drawing, every = side_by_side(len(entries))
+    groups = [group for group in PARAMETER_GROUPS if group != ALL]
+    keys = [Key(group, index) for index, group in enumerate(groups, 1)]
+    for axes, entry in zip(every, entries, strict=True):
         for key in keys:
-            style = {"marker": marker_of(key), "markersize": 3.5} | line_of(key)
-            _draw_ratio(axes, entry, entry["weights"]["flat"][key.name], style)
+            signal = entry["weights"]["flat"][key.name]
+            _draw_ratio(axes, entry, signal, line_of(key, markersize=3.5))
         axes.set_title(fold(_key(entry).name, 36))
-    panels[0].set_ylabel("signal-to-noise")
+    every[0].set_ylabel("signal-to-noise")
     legend(drawing, keys)
     caption = (
         "The signal-to-noise ratio of one sequence's gradient, weight 1, by group of parameters. "
         "The estimate is unbiased, so where the truth is near 0 it can come out negative."
     )
-    return Plot("gradient_groups", "Gradient signal by part of the network", caption.strip(),
-                drawing)  # fmt: skip
+    return Plot("gradient_groups", "Gradient signal by part of the network", caption, drawing)
 
 
 def _over_steps(gradients: list[Record], recipes: list[str]) -> Plot:
     """The ratio at every checkpoint looked at, a panel for each recipe, later is darker."""
-    drawing = figure(2.8)
-    panels = drawing.subplots(1, len(recipes), sharey=True, squeeze=False)[0]
-    for axes, recipe in zip(panels, recipes, strict=True):
+    drawing, every = side_by_side(len(recipes))
+    for axes, recipe in zip(every, recipes, strict=True):
         entries = [entry for entry in gradients if entry["recipe"] == recipe]
         shades = matplotlib.colormaps["viridis_r"](np.linspace(0.15, 0.95, len(entries)))
         for number, (entry, shade) in enumerate(zip(entries, shades, strict=True)):
@@ -272,7 +254,7 @@ def _over_steps(gradients: list[Record], recipes: list[str]) -> Plot:
             _draw_ratio(axes, entry, entry["weights"]["flat"]["all"], style)
         axes.set_title(fold(recipe, 36))
         axes.legend(fontsize=7, handlelength=2, loc="best")
-    panels[0].set_ylabel("signal-to-noise")
+    every[0].set_ylabel("signal-to-noise")
     caption = "The signal-to-noise ratio of one sequence's gradient (weight 1) over training."
     return Plot("gradient_steps", "Gradient signal over training", caption, drawing)
 
@@ -316,7 +298,7 @@ def _matrix(entry: Record, number: int, budget: Record) -> Plot:
     spread = 1000 * np.array(entry["nelbo_change_stderr"])
     side.barh(middles, nelbo, height=0.72, color=COLOURS[0], alpha=0.85)
     side.hlines(middles, nelbo - spread, nelbo + spread, color=COLOURS[1], linewidth=1.6)
-    side.axvline(0, color="#808080", linewidth=0.8)
+    side.axvline(0, color=GREY, linewidth=0.8)
     side.set_ylim(rows, 0)
     side.set_yticks(middles, [""] * rows)
     side.tick_params(axis="y", length=0)

@@ -1,18 +1,18 @@
 """Plots of a study of locality."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from unmask.analyze.page import Record
 from unmask.plot.figure import Plot
-from unmask.plot.style import COLOURS, INK, LINES, MARKERS, figure
+from unmask.plot.style import COLOURS, INK, LINES, MARKERS, figure, legend, mask_rate_axis
 
 BLUE, ORANGE, GREEN, PINK, *_ = COLOURS
 _MODELS = {"evidence": BLUE, "nearest": ORANGE, "profile": GREEN}
 _SIDES = {"both": INK, "left": BLUE, "right": ORANGE}
-_LINE_HEIGHT = 0.21
 
 
 def all_plots(record: Record) -> list[Plot]:
@@ -38,7 +38,7 @@ def _information(record: Record) -> Plot:
     axes.set_xticks(ticks, [str(v) for v in ticks])
     axes.set_xlabel("distance d (tokens)")
     axes.set_ylabel("mutual information (nats)")
-    _legend(drawing, axes, 2)
+    legend(drawing, [], _labelled(axes))
     caption = (
         f"Information between a token and the one d away, from {found['tokens']:,} training "
         f"tokens; one token has {found['entropy']:.3f} nats. The band is a 95% interval from "
@@ -71,7 +71,7 @@ def _mask_runs(record: Record) -> Plot:
         axes.set_ylim(1e-4, 1.2)
         axes.set_xlabel(label)
     panels[0].set_ylabel("chance")
-    _legend(drawing, panels[0], 4)
+    legend(drawing, [], _labelled(panels[0]))
     caption = (
         f"Around a masked target in a block of {record['block_size']} tokens. Lines: closed form "
         "for tokens masked each on its own, in the block; dotted: in a text without ends; marks: "
@@ -106,10 +106,9 @@ def _reach(record: Record) -> Plot:
         right.axvspan(low, high, color=BLUE, alpha=0.12, linewidth=0)
         right.axvline(bell["mean"], color=BLUE, linewidth=0.8)
     for axes in (left, right):
-        axes.set_xlim(0, 1)
         axes.set_ylim(bottom=0)
-        axes.set_xlabel("mask rate t")
-    _legend(drawing, left, 2)
+        mask_rate_axis(axes)
+    legend(drawing, [], _labelled(left))
     caption = (
         "Left: information that reaches a masked token, predicted. Right: times t, which is what "
         "a step at that rate has to teach, per position."
@@ -149,7 +148,7 @@ def _windows(run: Record) -> Plot:
     axes.set_xticks(r, [str(v) for v in run["radii"]])
     axes.set_xlabel("visible within distance r (tokens); all else masked")
     axes.set_ylabel("cross-entropy (nats)")
-    _legend(drawing, axes, 3)
+    legend(drawing, [], _labelled(axes))
     caption = (
         f"Cross-entropy of a target when only the tokens within r are visible; "
         f"{run['targets']} targets in each of {run['blocks']} validation blocks, one standard "
@@ -166,11 +165,6 @@ def _log_height(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _legend(drawing: Figure, axes: Axes, columns: int) -> None:
-    """The axes' legend below the figure, which grows by it."""
-    handles, labels = axes.get_legend_handles_labels()
-    rows = -(-len(labels) // columns)
-    drawing.set_figheight(drawing.get_figheight() + _LINE_HEIGHT * rows)
-    drawing.legend(
-        handles, labels, loc="outside lower left", ncols=columns, handlelength=3.2, fontsize=8.5
-    )
+def _labelled(axes: Axes) -> list[tuple[Any, str]]:
+    """What the axes show that has a label, for a legend."""
+    return list(zip(*axes.get_legend_handles_labels(), strict=True))

@@ -1,20 +1,27 @@
 """Plots over training: the validation bound against steps and seconds, loss and gradient norm."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from operator import attrgetter
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import StrMethodFormatter
 
 from unmask.compare.records import Arm, Comparison, Level, Record, RunRecord
 from unmask.plot.figure import Plot
-from unmask.plot.style import figure, legend, line_of, marker_of
+from unmask.plot.style import (
+    GREY,
+    STEPS,
+    Array,
+    colour,
+    draw_mean,
+    figure,
+    label_axes,
+    legend,
+    limit,
+    line_of,
+)
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
-
-STEPS = "optimiser steps"
 SECONDS = "training seconds (evaluation left out)"
 _POINTS = 200  # of a common grid
 _STRETCHES = 60  # that a long run's noisy training signals are averaged in
@@ -42,7 +49,10 @@ def training_signals(comparison: Comparison) -> Plot | None:
         (right, "grad_norm", "gradient norm"),
     ):
         for arm in comparison.arms:
-            if draw_arm(axes, arm, _trains, "step", key, _STRETCHES) and arm not in shown:
+            if (
+                draw_arm(axes, arm, attrgetter("trains"), "step", key, _STRETCHES)
+                and arm not in shown
+            ):
                 shown.append(arm)
         limit(axes, [v for line in axes.lines for v in _late(line)], margin=0.05)
         label_axes(axes, STEPS, label)
@@ -66,7 +76,7 @@ def seeds_sentence(comparison: Comparison) -> str:
 def _bound(comparison: Comparison, x: str, name: str, title: str, xlabel: str) -> Plot | None:
     drawing = figure(3.9)
     axes = drawing.subplots()
-    shown = [arm for arm in comparison.arms if draw_arm(axes, arm, _evals, x, "nelbo")]
+    shown = [arm for arm in comparison.arms if draw_arm(axes, arm, attrgetter("evals"), x, "nelbo")]
     if not shown:
         return None
     levels = [] if comparison.baseline not in shown else comparison.baseline.result.levels
@@ -95,14 +105,6 @@ def _bound(comparison: Comparison, x: str, name: str, title: str, xlabel: str) -
     return Plot(name, title, caption.strip(), drawing)
 
 
-def _evals(run: RunRecord) -> list[Record]:
-    return run.evals
-
-
-def _trains(run: RunRecord) -> list[Record]:
-    return run.trains
-
-
 def draw_arm(
     axes: Axes,
     arm: Arm,
@@ -123,7 +125,6 @@ def draw_arm(
     Returns:
         Whether there was anything to draw.
     """
-    style: dict[str, Any] = line_of(arm)
     curves: list[Array] = []
     rest: list[Array] = []
     for run in arm.runs:
@@ -133,20 +134,12 @@ def draw_arm(
             (curves if run.done else rest).append(curve)
     if curves:
         grid, values = _together(curves)
-        axes.plot(
-            grid,
-            values.mean(0),
-            marker=marker_of(arm),
-            markevery=(0.02 * (arm.index % 5), 0.1),  # apart from the other arms' markers
-            zorder=3 if arm.index else 3.5,
-            **style,
-        )
-        if len(curves) > 1:
-            band = {"color": style["color"], "alpha": 0.18, "linewidth": 0}
-            axes.fill_between(grid, values.min(0), values.max(0), **band)
+        # Markers apart from the other arms'.
+        more = {"markevery": (0.02 * (arm.index % 5), 0.1), "zorder": 3 if arm.index else 3.5}
+        draw_mean(axes, arm, grid, values, **more)
     for grid, value in rest:
-        axes.plot(grid, value, **{**style, "linewidth": 0.9}, alpha=0.8)
-        axes.plot(grid[-1:], value[-1:], "x", color=style["color"], markersize=7, zorder=4)
+        axes.plot(grid, value, **line_of(arm, marker="", linewidth=0.9, alpha=0.8))
+        axes.plot(grid[-1:], value[-1:], "x", color=colour(arm.index), markersize=7, zorder=4)
     return bool(curves or rest)
 
 
@@ -187,15 +180,6 @@ def _late(line: Line2D) -> list[float]:
     return [float(v) for v in y[x >= 0.02 * x.max(initial=0)]]
 
 
-def limit(axes: Axes, values: list[float], margin: float) -> None:
-    """Limits from the given values alone, with room on both sides."""
-    if not values:
-        return
-    low, high = min(values), max(values)
-    room = margin * (high - low) or 0.05
-    axes.set_ylim(low - room, high + room)
-
-
 def _levels(axes: Axes, levels: list[Level]) -> None:
     """The baseline's levels as faint lines, named to the right of the axes."""
     low, high = axes.get_ylim()
@@ -203,7 +187,7 @@ def _levels(axes: Axes, levels: list[Level]) -> None:
     for level in sorted(levels, key=lambda level: level.nelbo):
         height = (level.nelbo - low) / (high - low)
         last = max(height, last + 0.05)  # names are pushed up off each other, lines are not
-        axes.axhline(level.nelbo, color="#808080", linewidth=0.7, alpha=0.6, zorder=1)
+        axes.axhline(level.nelbo, color=GREY, linewidth=0.7, alpha=0.6, zorder=1)
         axes.annotate(
             f"{level.percent}%: {level.nelbo:.3f}",
             (1, height),
@@ -212,17 +196,8 @@ def _levels(axes: Axes, levels: list[Level]) -> None:
             textcoords="axes fraction",
             va="center",
             fontsize=8,
-            arrowprops={"arrowstyle": "-", "color": "#808080", "linewidth": 0.5},
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5},
         )
-
-
-def label_axes(axes: Axes, x: str, y: str) -> None:
-    """Name both axes; the horizontal one begins at 0."""
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.set_xlim(left=0)
-    axes.margins(x=0.02)
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
 
 
 def _unfinished(comparison: Comparison) -> list[tuple[Line2D, str]]:
@@ -230,7 +205,7 @@ def _unfinished(comparison: Comparison) -> list[tuple[Line2D, str]]:
     runs = [run for arm in comparison.arms for run in arm.runs]
     if not any(run.evals and not run.done for run in runs):
         return []
-    cross = Line2D([], [], color="#808080", linewidth=0.9, marker="x", markersize=7)
+    cross = Line2D([], [], color=GREY, linewidth=0.9, marker="x", markersize=7)
     return [(cross, "a run that is not done, up to where it ended")]
 
 

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from unmask.compare.records import Arm, Comparison, Record
-from unmask.compare.report.curves import STEPS, draw_arm, label_axes, limit, seeds_sentence
+from unmask.compare.report.curves import draw_arm, seeds_sentence
 from unmask.plot.figure import Plot
-from unmask.plot.style import figure, legend
+from unmask.plot.style import GREY, STEPS, label_axes, legend, limit, panels
 
-_COLUMNS = 2
-_HEIGHT = 2.9  # inches, of a row of axes
+_Panel = tuple[Callable[[Record], bool], str, str, str]
+"""Which records, their key, its label with the unit, and a heading."""
 
 
 def other_texts(comparison: Comparison) -> Plot | None:
@@ -19,14 +20,14 @@ def other_texts(comparison: Comparison) -> Plot | None:
     names = list(dict.fromkeys(r["corpus"] for r in _all(comparison) if r["kind"] == "corpus"))
     if not names:
         return None
-    panels: list[tuple[Callable[[Record], bool], str, str, str]] = [
+    wanted: list[_Panel] = [
         (_of_corpus(name), "bits_per_byte", "bits per byte", str(name)) for name in names
     ]
     caption = (
         "The texts that were asked for, in the model's own tokens, at every checkpoint that was "
         f"evaluated; lower is better. {seeds_sentence(comparison)}"
     )
-    return _panels(comparison, "other_texts", "Zero-shot likelihood", caption, panels)
+    return _panels(comparison, "other_texts", "Zero-shot likelihood", caption, wanted)
 
 
 def generated_texts(comparison: Comparison) -> Plot | None:
@@ -35,7 +36,7 @@ def generated_texts(comparison: Comparison) -> Plot | None:
     if not records:
         return None
     judge = ", ".join(sorted({str(r.get("judge", "a judge")) for r in records}))
-    panels: list[tuple[Callable[[Record], bool], str, str, str]] = [
+    wanted: list[_Panel] = [
         (_generative, "ppl", "generative perplexity", "lower is more fluent"),
         (_generative, "entropy", "unigram entropy (nats)", "near that of text is more varied"),
     ]
@@ -49,7 +50,7 @@ def generated_texts(comparison: Comparison) -> Plot | None:
     lines = {"ppl": real[0], "entropy": entropy[0]} if real and entropy else {}
     if lines:
         caption += " Grey line: the validation text itself."
-    return _panels(comparison, "generated", "Generated texts", caption, panels, lines)
+    return _panels(comparison, "generated", "Generated texts", caption, wanted, lines)
 
 
 def _panels(
@@ -57,24 +58,21 @@ def _panels(
     name: str,
     title: str,
     caption: str,
-    panels: list[tuple[Callable[[Record], bool], str, str, str]],
+    numbers: list[_Panel],
     lines: dict[str, float] | None = None,
 ) -> Plot:
     """A grid of axes, each with one number of every arm over the steps.
 
     Args:
-        panels: which records, their key, its label with the unit, and a heading.
         lines: key -> height of a line that stands for real text.
     """
-    rows = -(-len(panels) // _COLUMNS)
-    drawing = figure(_HEIGHT * rows)
-    grid = drawing.subplots(rows, min(len(panels), _COLUMNS), squeeze=False).flatten()
+    drawing, grid = panels(len(numbers), 2, 2.9)
     shown: set[int] = set()
-    for axes, (wanted, key, label, heading) in zip(grid, panels, strict=False):
+    for axes, (wanted, key, label, heading) in zip(grid, numbers, strict=True):
         shown |= {arm.index for arm in comparison.arms if _draw(axes, arm, wanted, key)}
-        heights = [float(y) for line in axes.lines for y in line.get_ydata()]
+        heights = [y for line in axes.lines for y in np.asarray(line.get_ydata(), float).tolist()]
         if lines and key in lines:
-            axes.axhline(lines[key], color="#808080", linewidth=1.0)
+            axes.axhline(lines[key], color=GREY, linewidth=1.0)
             heights.append(lines[key])
         label_axes(axes, STEPS, label)
         if key == "ppl":
@@ -85,8 +83,6 @@ def _panels(
         else:
             limit(axes, heights, margin=0.06)
         axes.set_title(heading)
-    for axes in grid[len(panels) :]:
-        axes.set_axis_off()
     legend(drawing, [arm for arm in comparison.arms if arm.index in shown])
     return Plot(name, title, caption, drawing)
 

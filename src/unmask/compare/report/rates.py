@@ -1,18 +1,26 @@
 """Plots over the mask rate t: what is hard at which rate, and which rates a recipe draws."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from unmask.compare.records import Arm, Comparison, quarters, whole_curve
-from unmask.compare.report.curves import Array
 from unmask.config import Config
 from unmask.plot.figure import Plot
-from unmask.plot.style import colour, figure, fold, legend, line_of, marker_of, mask_rate_axis
+from unmask.plot.style import (
+    Array,
+    colour,
+    fold,
+    legend,
+    line_of,
+    mask_rate_axis,
+    panels,
+    side_by_side,
+)
 from unmask.recipe.parse import parse_recipe
 
 _BINS = 40
@@ -25,17 +33,16 @@ def cross_entropies(comparison: Comparison) -> Plot | None:
     if not arms:
         return None
     moments = quarters(max((s for arm in arms for s, _ in _curves(arm)), key=lambda s: s[-1]))
-    drawing = figure(2.9)
-    panels = drawing.subplots(1, len(moments), sharey=True, squeeze=False)[0]
-    for axes, moment in zip(panels, moments, strict=True):
+    drawing, every = side_by_side(len(moments))
+    for axes, moment in zip(every, moments, strict=True):
         for arm in arms:
             values = _at(arm, moment)
             if values is not None:
                 t = (np.arange(len(values)) + 0.5) / len(values)
-                axes.plot(t, values, marker=marker_of(arm), markersize=3.5, **line_of(arm))
+                axes.plot(t, values, **line_of(arm, markersize=3.5))
         axes.set_title(f"step {moment:,}")
         mask_rate_axis(axes)
-    panels[0].set_ylabel("c(t) (nats per masked token)")
+    every[0].set_ylabel("c(t) (nats per masked token)")
     legend(drawing, arms)
     caption = (
         "Mean cross-entropy per masked token of the validation blocks, in 10 bins of the mask "
@@ -53,24 +60,18 @@ def densities(comparison: Comparison) -> Plot | None:
     if not arms:
         return None
     columns = min(3, len(arms))
-    rows = math.ceil(len(arms) / columns)
-    drawing = figure(0.5 + 1.9 * rows)
+    drawing, every = panels(len(arms), columns, 1.9, 0.5)
     peaks = [max(*drawn.density, *drawn.histogram) for _, drawn in arms]
     shared = max(peaks) <= 4 * min(peaks)
-    grid = drawing.subplots(rows, columns, squeeze=False)
-    for number, axes in enumerate(grid.flat):
-        if number >= len(arms):
-            axes.set_axis_off()
-            continue
-        arm, drawn = arms[number]
-        shade = {"color": colour(arm.index), "alpha": 0.28, "linewidth": 0}
+    for number, (axes, (arm, drawn)) in enumerate(zip(every, arms, strict=True)):
+        shade: Any = {"color": colour(arm.index), "alpha": 0.28, "linewidth": 0}
         axes.stairs(drawn.histogram, np.linspace(0, 1, _BINS + 1), fill=True, **shade)
         axes.plot(drawn.t, drawn.density, color=colour(arm.index))
         axes.set_title(fold(arm.name, 36), fontsize=8.5)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.08 * (max(peaks) if shared else peaks[number]))
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
-        if number // columns == (len(arms) - 1 - number % columns) // columns:
+        if number + columns >= len(arms):  # none below it
             axes.set_xlabel("mask rate t")
         if number % columns == 0:
             axes.set_ylabel("density")

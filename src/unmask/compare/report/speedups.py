@@ -3,13 +3,12 @@
 import math
 
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from unmask.compare.records import Arm, Comparison
 from unmask.compare.statistics import Spread
 from unmask.plot.figure import Plot
-from unmask.plot.style import colour, figure, legend, line_of, marker_of
+from unmask.plot.style import GREY, colour, figure, legend, line_of, not_reached
 
 _DECADES = [10.0**power for power in range(-6, 7)]
 _TICKS = (  # from fine to coarse
@@ -35,14 +34,13 @@ def speed_ups(comparison: Comparison) -> Plot | None:
         cut |= _limits(axes, arms, unit)
         for number, arm in enumerate(arms):
             missing |= _draw(axes, arm, unit, _SPREAD * ((number + 0.5) / len(arms) - 0.5))
-        axes.axhline(1, color="#808080", linewidth=0.9, zorder=1)
+        axes.axhline(1, color=GREY, linewidth=0.9, zorder=1)
         axes.set_title(title)
         axes.set_xlim(25 - _SPREAD, 100 + _SPREAD)
         axes.set_xticks([25, 50, 75, 100], ["25%", "50%", "75%", "100%"])
         axes.set_xlabel("level: NELBO of the baseline at ... of its steps")
     panels[0].set_ylabel("speed-up (times, log scale)")
-    cross = Line2D([], [], color="#808080", marker="x", linestyle="", markersize=6)
-    legend(drawing, arms, [(cross, "level not reached")] if missing else [])
+    legend(drawing, arms, not_reached() if missing else [])
     caption = (
         f"How many times sooner than {comparison.baseline.name} a recipe reaches the NELBO that "
         f"{comparison.baseline.name} has at 25, 50, 75 and 100% of its steps; above the line at "
@@ -68,7 +66,7 @@ def _draw(axes: Axes, arm: Arm, unit: str, shift: float) -> bool:
     levels = _ratios(arm, unit)
     reached = [(percent + shift, ratio) for percent, ratio in levels if ratio.mean is not None]
     x, y = [where for where, _ in reached], [ratio.mean for _, ratio in reached]
-    axes.plot(x, y, marker=marker_of(arm), zorder=3, **line_of(arm))  # type: ignore[arg-type]
+    axes.plot(x, y, **line_of(arm, zorder=3))  # type: ignore[arg-type]
     for where, ratio in reached:
         if ratio.low is not None and ratio.high is not None:
             axes.vlines(where, ratio.low, ratio.high, color=colour(arm.index), linewidth=1.1)
