@@ -241,7 +241,7 @@ class TestStreams:
         path = written(tmp_path / "a.txt.xz", one + bytes(8) + one + bytes(4))
         assert read(f"{path}:document=line") == ["one", "one"]
 
-    @pytest.mark.parametrize("lines", [2**17, pytest.param(2**21, marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("lines", [2**18, pytest.param(2**21, marks=pytest.mark.slow)])
     def test_memory_does_not_grow_with_the_file(self, tmp_path, lines):
         path = written(tmp_path / "a.txt.xz", lzma.compress(b"0123456789abcde\n" * lines, preset=0))
         tracemalloc.start()
