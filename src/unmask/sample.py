@@ -121,7 +121,10 @@ def complete(
         run, encoded, new_tokens=new_tokens, options=options, seed=seed, on_step=on_step
     )
     return [
-        text.removeprefix(" ") if _loses_its_end(prompt, ids, run) else text
+        # a tokenizer may leave out the spaces that a prompt ends with
+        text.removeprefix(" ")
+        if prompt[-1:].isspace() and not run.tokenizer.decode(ids)[-1:].isspace()
+        else text
         for prompt, ids, text in zip(prompts, encoded, texts, strict=True)
     ]
 
@@ -150,11 +153,6 @@ def complete_tokens(
         text_after(run.tokenizer, ids, _document(row[len(ids) :], run))
         for row, ids in zip(filled, prompts, strict=True)
     ]
-
-
-def _loses_its_end(prompt: str, ids: list[int], run: Run) -> bool:
-    """Whether a tokenizer leaves out the spaces that a prompt ends with."""
-    return prompt[-1:].isspace() and not run.tokenizer.decode(ids)[-1:].isspace()
 
 
 def infill(

@@ -15,20 +15,20 @@ from unmask.plot.page import render
 Record = dict[str, Any]
 
 
-def save_record(record: Record, path: Path) -> Path:
-    """Write a record as JSON; returns the path."""
+def save_study(record: Record, path: Path, plots: Callable[[Record], Iterable[Plot]]) -> Path:
+    """Write a record as JSON, and its page and pictures beside it, as `write_page`."""
     write_whole(path, json.dumps(record, indent=1, allow_nan=False).encode())
-    return path
+    return write_page(path, plots)
 
 
-def write_page(path: Path, template: str, plots: Callable[[Record], Iterable[Plot]]) -> Path:
+def write_page(path: Path, plots: Callable[[Record], Iterable[Plot]]) -> Path:
     """Make, or make again, the page and pictures of a record, beside it.
 
     The same record gives the same bytes.
 
     Args:
-        path: the record, JSON with the two lines of its ``conclusion``.
-        template: of the page, which extends ``analyze/page.html``; it is given the ``record``.
+        path: the record, JSON with the two lines of its ``conclusion``; its name is the analysis's,
+            whose ``page.html`` is the template.
         plots: drawn from the record.
 
     Returns:
@@ -40,7 +40,7 @@ def write_page(path: Path, template: str, plots: Callable[[Record], Iterable[Plo
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         drawn = draw(lambda: plots(record), path.parent)
-        content = render(template, record=record, plots=drawn)
+        content = render(f"analyze/{path.stem}/page.html", record=record, plots=drawn)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, IndexError, UndefinedError) as error:

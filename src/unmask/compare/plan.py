@@ -74,7 +74,9 @@ def compare(
         for seed in range(seeds)
         for name, config in arms.items()
     ]
-    _check_folders(trials)
+    for trial in trials:
+        if (trial.folder / "config.yaml").is_file():
+            check_continuable(trial.config, trial.folder)
     load_data(corpus, console=console)  # told what is wrong, and cached for all
     _save_plan(folder, trials)
     train_all(trials, jobs, console)
@@ -123,12 +125,6 @@ def _check_comparable(arms: dict[str, Config]) -> None:
                 f"recipe {name!r} changes {', '.join(changed)}: the arms of a comparison share "
                 "corpus, validation and seeds; they may differ in recipe, train.* and model.*"
             )
-
-
-def _check_folders(trials: list[Trial]) -> None:
-    for trial in trials:
-        if (trial.folder / "config.yaml").is_file():
-            check_continuable(trial.config, trial.folder)
 
 
 def _save_samples(trial: Trial) -> None:

@@ -14,6 +14,7 @@ from rich.progress import Progress
 
 from unmask.base.errors import UserError
 from unmask.base.files import write_whole
+from unmask.base.wording import counted
 from unmask.compare.launch import Trial
 from unmask.compare.options import QualityOptions
 from unmask.compare.records import QUALITY
@@ -34,8 +35,7 @@ def check_quality(options: QualityOptions) -> Judge | None:
         The judge, if one is asked for.
 
     Raises:
-        UserError: nothing is asked for, or a corpus or the judge cannot
-            be had.
+        UserError: nothing is asked for, or a corpus or the judge cannot be had.
     """
     if not (options.corpora or options.judge):
         raise UserError("an evaluation needs quality.corpora, quality.judge, or both")
@@ -69,7 +69,7 @@ def measure_quality(
     reference: TextQuality | None = None
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         for trial, step in bar.track(plan, description="evaluating checkpoints"):
-            known = _known(trial.folder)
+            known = {_key(record): record for record in read_records(trial.folder / QUALITY)[0]}
             missing = [w for w in wanted if _key({"step": step, **w}) not in known]
             if not missing:
                 continue
@@ -80,7 +80,8 @@ def measure_quality(
             records = sorted([*known.values(), *new], key=lambda r: int(r["step"]))
             lines = "".join(json.dumps(r, allow_nan=False) + "\n" for r in records)
             write_whole(trial.folder / QUALITY, lines.encode())
-    console.print(f"evaluated {len(plan)} checkpoints of {len(done)} runs", soft_wrap=True)
+    found = f"evaluated {counted(len(plan), 'checkpoint')} of {counted(len(done), 'run')}"
+    console.print(found, soft_wrap=True)
 
 
 def _wanted(options: QualityOptions) -> list[dict[str, Any]]:
@@ -101,10 +102,6 @@ def _wanted(options: QualityOptions) -> list[dict[str, Any]]:
 def _key(record: dict[str, Any]) -> tuple[Any, ...]:
     names = ("step", "kind", "corpus", "budget", "judge", "num", "sampler_steps")
     return tuple(record.get(name) for name in names)
-
-
-def _known(folder: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
-    return {_key(record): record for record in read_records(folder / QUALITY)[0]}
 
 
 def _measured(

@@ -57,9 +57,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 def _draw(points: list[dict[str, Any]]) -> "Figure":
     """Samples as a line over temperatures, the validation text as a star; bars of 95%."""
-    from matplotlib.ticker import LogFormatter  # noqa: PLC0415
-
-    from unmask.plot.style import COLOURS, INK, figure  # noqa: PLC0415
+    from unmask.plot.style import COLOURS, INK, figure, log_axis  # noqa: PLC0415
 
     drawing = figure(4.2)
     axes = drawing.subplots()
@@ -76,12 +74,15 @@ def _draw(points: list[dict[str, Any]]) -> "Figure":
             textcoords="offset points",
             fontsize=8,
         )
-    axes.set_yscale("log")
-    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-    axes.yaxis.set_major_formatter(LogFormatter())
+    ends = [
+        q[key] or q["perplexity"]
+        for q in (*samples, reference)
+        for key in ("perplexity_low", "perplexity_high")
+    ]
+    log_axis(axes, min(ends) / 1.1, max(ends) * 1.1)
     axes.set_xlabel("unigram entropy of a text's tokens (nats)")
     axes.set_ylabel("generative perplexity")
-    axes.margins(x=0.08, y=0.08)
+    axes.margins(x=0.08)
     first = points[0]
     axes.set_title(
         f"judge {first['judge']}, step {first['checkpoint']}, {first['samples']['texts']} samples "

@@ -202,12 +202,9 @@ def quality_table(rows: Sequence[tuple[str, TextQuality]], judge: str) -> Table:
     )
     table = Table(title=f"Judge: {judge}", caption=caption, caption_justify="left")
     table.add_column("text")
-    table.add_column("perplexity", justify="right")
-    table.add_column("95%", justify="right")
-    table.add_column("entropy (nats)", justify="right")
-    for n in NGRAMS:
-        table.add_column(f"distinct-{n}", justify="right")
-    table.add_column("texts", justify="right")
+    numbers = ("perplexity", "95%", "entropy (nats)", *(f"distinct-{n}" for n in NGRAMS), "texts")
+    for heading in numbers:
+        table.add_column(heading, justify="right")
     for name, quality in rows:
         low, high = quality.interval
         table.add_row(

@@ -226,8 +226,9 @@ def check_options(subject: Subject, options: LikelihoodOptions) -> LikelihoodOpt
     draws = _draws(subject, options)
     if options.budget is not None and options.budget < 2 * draws * size:
         raise UserError(
-            f"budget: {options.budget} is too small: two blocks of {size} tokens with {draws} "
-            f"draw(s) each, the least that has a standard error, take {2 * draws * size}"
+            f"budget: {options.budget} is too small: two blocks of {size} tokens with "
+            f"{counted(draws, 'draw')} each, the least that has a standard error, take "
+            f"{2 * draws * size}"
         )
     return replace(options, block_size=size, packing=options.packing or subject.packing)
 

@@ -80,8 +80,9 @@ def run_tasks(
 def tasks_table(results: dict[str, Any]) -> Table:
     """A row for each task and metric of what `run_tasks` returns."""
     table = Table(title=f"lm-eval {results['lm_eval']}")
-    for heading, side in (("task", "left"), ("metric", "left"), ("value", "right")):
-        table.add_column(heading, justify="right" if side == "right" else "left")
+    table.add_column("task")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
     table.add_column("examples", justify="right")
     for name, metrics in results["tasks"].items():
         for metric, value in metrics.items():

@@ -83,22 +83,19 @@ class UnmaskLM(LM):  # type: ignore[misc]
             new = max(1, min(options["max_gen_toks"], self._block_size // 2))
             temperature = options.get("temperature", 1.0) if options["do_sample"] else 0.0
             prompt = self._last_tokens(context, self._block_size - new)
+            # The surest token first where nothing is left to chance; a token a step.
+            greedy = temperature == 0 and not self._run.model.causal
+            sampler = "confidence" if greedy else "ancestral"
             (text,) = complete_tokens(
                 self._run,
                 [prompt],
                 new_tokens=new,
-                options=self._options(new, temperature),
+                options=SamplerOptions(sampler, steps=new, temperature=temperature),
                 seed=self._seed,
             )
             stops = [*options["until"], SEPARATOR_SHOWN]
             texts.append(postprocess_generated_text(text, stops, None))
         return texts
-
-    def _options(self, new: int, temperature: float) -> SamplerOptions:
-        """A token a step; the surest first where nothing is left to chance."""
-        greedy = temperature == 0 and not self._run.model.causal
-        name = "confidence" if greedy else "ancestral"
-        return SamplerOptions(name, steps=new, temperature=temperature)
 
     def _score(self, pairs: list[Pair], greedy: bool = True) -> list[tuple[float, bool]]:
         """Log-likelihood and whether greedy decoding gives it, of pairs of any length."""

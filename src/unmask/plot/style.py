@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from unmask.plot.page import visible
 
@@ -45,6 +45,15 @@ LINES = ("-", (0, (6, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 WIDTH = 8.6  # inches, of every figure
 _LABEL = 46  # characters of a legend's label in one line: two columns fit into the width
+
+_DECADES = [10.0**power for power in range(-8, 9)]
+_TICKS = (  # from fine to coarse
+    [d * k for d in _DECADES for k in (1, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 6, 7, 8, 9)],
+    [d * k for d in _DECADES for k in (1, 1.5, 2, 3, 4, 5, 7)],
+    [d * k for d in _DECADES for k in (1, 2, 5)],
+    _DECADES,
+)
+_MOST_TICKS = 8
 
 _SETTINGS: Any = {
     "svg.hashsalt": "unmask",  # ids that are the same each time
@@ -202,7 +211,7 @@ def draw_mean(axes: Axes, arm: Named, x: Array, values: Array, **more: Any) -> N
     """
     axes.plot(x, values.mean(0), **line_of(arm, **more))
     if len(values) > 1:
-        band = {"color": colour(arm.index), "alpha": 0.18, "linewidth": 0}
+        band: Any = {"color": colour(arm.index), "alpha": 0.18, "linewidth": 0}
         axes.fill_between(x, values.min(0), values.max(0), **band)
 
 
@@ -221,6 +230,23 @@ def limit(axes: Axes, values: list[float], margin: float) -> None:
         low, high = min(values), max(values)
         room = margin * (high - low) or 0.05
         axes.set_ylim(low - room, high + room)
+
+
+def log_axis(axes: Axes, low: float, high: float, form: str = "{x:,g}") -> None:
+    """Make the vertical axis logarithmic, with plain numbers at up to 8 of its round ones.
+
+    Args:
+        axes: whose axis it is.
+        low, high: its ends, above 0.
+        form: of a number ``x``.
+    """
+    within = [[tick for tick in ticks if low <= tick <= high] for ticks in _TICKS]
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    ticks = next((ticks for ticks in within if len(ticks) <= _MOST_TICKS), within[-1])
+    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(StrMethodFormatter(form))
 
 
 def mask_rate_axis(axes: Axes) -> None:

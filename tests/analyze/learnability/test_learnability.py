@@ -11,7 +11,8 @@ import torch
 from matplotlib.image import imread
 from safetensors.torch import load_file
 
-from unmask.analyze.learnability.study import conclusion, spaced, write_learnability
+from unmask.analyze.learnability.study import all_plots, conclusion, spaced
+from unmask.analyze.page import write_page
 
 Call = Callable[..., tuple[int, str]]
 
@@ -91,7 +92,7 @@ def test_a_remade_page_is_the_same_bytes(folder: Path, unmask: Call, tmp_path: P
     assert unmask("analyze", "learnability", folder, "--out", tmp_path, *SMALL)[0] == 0
     page = (tmp_path / "index.html").read_bytes()
     (tmp_path / "index.html").unlink()
-    write_learnability(tmp_path / "learnability.json")
+    write_page(tmp_path / "learnability.json", all_plots)
     assert (tmp_path / "index.html").read_bytes() == page
 
 

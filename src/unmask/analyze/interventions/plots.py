@@ -24,7 +24,12 @@ from unmask.plot.style import (
 )
 
 
-def curves(record: Record) -> Plot:
+def all_plots(record: Record) -> list[Plot]:
+    """Both plots."""
+    return [_curves(record), _changes(record)]
+
+
+def _curves(record: Record) -> Plot:
     """The bounds over training, a panel for each transform."""
     drawing = figure(3.6)
     panels = drawing.subplots(1, 2, sharey=True)
@@ -52,7 +57,7 @@ def curves(record: Record) -> Plot:
     return Plot("bounds", "The bound with and without", caption, drawing)
 
 
-def changes(record: Record) -> Plot:
+def _changes(record: Record) -> Plot:
     """Each recipe's lead with and without, in nats and as a speed-up."""
     drawing = figure(0.9 + 0.55 * len(record["effects"]))
     left, right = drawing.subplots(1, 2, sharey=True)

@@ -8,15 +8,14 @@ The autoregressive twin on permuted positions is the twin with a fixed random or
 likelihood does not depend on how its tokens are listed, so its bound stands beside all others.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from unmask.analyze.interventions.plots import changes, curves
-from unmask.analyze.page import Record, save_record, write_page
+from unmask.analyze.interventions.plots import all_plots
+from unmask.analyze.page import Record, save_study
 from unmask.base.environment import environment
 from unmask.base.errors import UserError, unknown
 from unmask.compare.arms import parse_arms
@@ -85,15 +84,8 @@ def interventions(
         **environment(),
     }
     record["conclusion"] = conclusion(record)
-    write_interventions(save_record(record, out / RECORD))
+    save_study(record, out / RECORD, all_plots)
     return record
-
-
-def write_interventions(path: Path) -> Path:
-    """Make, or make again, the page of ``interventions.json``; as `write_page`."""
-    return write_page(
-        path, "analyze/interventions/page.html", lambda record: [curves(record), changes(record)]
-    )
 
 
 def _plans(config: Config, recipes: str, transform: str) -> dict[str, dict[str, Config]]:
@@ -145,9 +137,9 @@ def effects(with_locality: Comparison, without: Comparison) -> list[Record]:
                 "index": a.index,
                 "causal": a.causal,
                 "difference": {
-                    "with": _spread(before),
-                    "without": _spread(after),
-                    "change": _spread([y - x for x, y in zip(before, after, strict=True)]),
+                    "with": asdict(spread(before)),
+                    "without": asdict(spread(after)),
+                    "change": asdict(spread([y - x for x, y in zip(before, after, strict=True)])),
                 },
                 "speed_up": [_speed_up(pairs, seeds, percent) for percent in LEVELS],
             }
@@ -178,10 +170,6 @@ def _speed_up(
     }
 
 
-def _spread(values: Sequence[float]) -> Record:
-    return asdict(spread(values))
-
-
 def _finals(arm: Arm, seeds: list[int]) -> list[float]:
     """The last bounds of an arm's runs, nats per token."""
     return [float(arm.run(seed).evals[-1]["nelbo"]) for seed in seeds]
@@ -201,16 +189,16 @@ def _arm(arm: Arm, seeds: list[int]) -> Record:
         "causal": arm.causal,
         "steps": curves[0].steps,
         "nelbo": [curve.nelbo for curve in curves],
-        "final": _spread(_finals(arm, seeds)),
+        "final": asdict(spread(_finals(arm, seeds))),
     }
 
 
 def _other_order(before: Comparison, after: Comparison, seeds: list[int]) -> list[Record]:
     """Each twin in the second comparison's order against the first comparison's baseline."""
     return [
-        {"recipe": arm.name, "difference": _spread(_differences(before.baseline, arm, seeds))}
+        {"recipe": arm.name, "difference": asdict(spread(ahead))}
         for arm in after.arms
-        if arm.causal
+        if arm.causal and (ahead := _differences(before.baseline, arm, seeds))
     ]
 
 

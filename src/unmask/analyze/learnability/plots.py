@@ -5,10 +5,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from unmask.analyze.learnability.gradients import ALL, PARAMETER_GROUPS
 from unmask.analyze.page import Record
+from unmask.base.wording import counted
 from unmask.compare.records import quarters
 from unmask.plot.figure import Plot
 from unmask.plot.style import (
@@ -22,6 +22,7 @@ from unmask.plot.style import (
     fold,
     legend,
     line_of,
+    log_axis,
     mask_rate_axis,
     panels,
     side_by_side,
@@ -184,20 +185,13 @@ def _signal(entries: list[Record]) -> Plot:
     return Plot("gradients", "Gradient signal by mask rate", caption.strip(), drawing)
 
 
-def _one_log_scale(panels: list[Axes]) -> None:
+def _one_log_scale(every: list[Axes]) -> None:
     """One log scale for norms and standard deviations, so that heights can be compared."""
-    values = np.concatenate(
-        [np.asarray(line.get_ydata()) for axes in panels for line in axes.lines]
-    )
+    values = np.concatenate([np.asarray(line.get_ydata()) for axes in every for line in axes.lines])
     values = values[np.isfinite(values) & (values > 0)]
     low, high = (values.min() / 1.3, values.max() * 1.3) if len(values) else (0.1, 1.0)
-    ticks = [d * k for d in 10.0 ** np.arange(-8, 9) for k in (1, 3) if low <= d * k <= high]
-    for axes in panels:
-        axes.set_yscale("log")
-        axes.set_ylim(low, high)
-        axes.yaxis.set_major_locator(FixedLocator(ticks))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    for axes in every:
+        log_axis(axes, low, high)
         mask_rate_axis(axes)
 
 
@@ -303,10 +297,10 @@ def _matrix(entry: Record, number: int, budget: Record) -> Plot:
     side.set_yticks(middles, [""] * rows)
     side.tick_params(axis="y", length=0)
     side.set_xlabel("change of NELBO\n(millinats per token)")
-    steps = f"{budget['steps']} optimiser {'step' if budget['steps'] == 1 else 'steps'}"
     caption = (
-        f"{steps} (weight 1, learning rate {entry['learning_rate']:.2g}) from the same weights and "
-        "optimiser state with t in one bin alone, or uniform in (0, 1): the change of c(t) in "
+        f"{counted(budget['steps'], 'optimiser step')} (weight 1, learning rate "
+        f"{entry['learning_rate']:.2g}) from the same weights and optimiser state "
+        "with t in one bin alone, or uniform in (0, 1): the change of c(t) in "
         f"every bin (nats per masked token / 1000), mean of {budget['restarts']} restarts with "
         "other training blocks and masks. "
         "Negative (purple): learnt; the scale ends at twice the most that is, or at the largest "

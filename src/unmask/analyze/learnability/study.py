@@ -22,14 +22,14 @@ from unmask.analyze.learnability.options import Budget
 from unmask.analyze.learnability.plots import all_plots
 from unmask.analyze.learnability.transfer import (
     Start,
-    Transfer,
     bin_edges,
     mean_and_stderr,
     transfer_matrix,
 )
-from unmask.analyze.page import Record, save_record, write_page
+from unmask.analyze.page import Record, save_study
 from unmask.base.environment import environment
 from unmask.base.errors import UserError, unknown
+from unmask.base.wording import counted
 from unmask.compare.records import Arm, Comparison, RunRecord, load_comparison
 from unmask.config import load_config
 from unmask.data.load import Data, load_data
@@ -69,7 +69,8 @@ def learnability(
     comparison = open_comparison(folder)
     chosen = choose(comparison, recipes, budget.checkpoints)
     curves = curves_record(comparison)
-    data = open_data(chosen[0].run.folder, console)
+    first = chosen[0].run.folder
+    data = load_data(load_config(first / "config.yaml").corpus, console=console, run=first)
     started = perf_counter()
     gradients, transfers = [], []
     with _progress(chosen, budget, console) as (sampled, stepped):
@@ -99,13 +100,8 @@ def learnability(
     }
     record["machine"] |= {"device": str(where), "threads": torch.get_num_threads()}
     record["conclusion"] = conclusion(record)
-    write_learnability(save_record(record, out / RECORD))
+    save_study(record, out / RECORD, all_plots)
     return record
-
-
-def write_learnability(path: Path) -> Path:
-    """Make, or make again, the page of ``learnability.json``; as `write_page`."""
-    return write_page(path, "analyze/learnability/page.html", all_plots)
 
 
 @dataclass(frozen=True)
@@ -156,9 +152,8 @@ def choose(comparison: Comparison, names: Sequence[str], most: int) -> list[Chos
         UserError: an unknown recipe, or a run without checkpoints.
     """
     arms = {arm.name: arm for arm in comparison.arms if arm.done and not arm.causal}
-    wanted = names or list(arms)
     chosen = []
-    for name in wanted:
+    for name in names or arms:
         if name not in arms:
             raise unknown("finished recipe that masks", name, arms)
         run = arms[name].done[0]
@@ -176,15 +171,6 @@ def spaced(kept: list[int], most: int) -> list[int]:
     """At most that many of the steps, evenly spaced in place, the last among them."""
     n = min(most, len(kept))
     return [kept[(k + 1) * len(kept) // n - 1] for k in range(n)]
-
-
-def open_data(run: Path, console: Console) -> Data:
-    """The corpus a run was trained on, from the cache or packed again.
-
-    Raises:
-        UserError: it cannot be read, or is no longer the same.
-    """
-    return load_data(load_config(run / "config.yaml").corpus, console=console, run=run)
 
 
 def _gradients(run: Run, data: Data, budget: Budget, on_sample: Callable[[], None]) -> Record:
@@ -257,13 +243,11 @@ def _transfer(
         mask_id=run.tokenizer.mask_id,
         on_step=on_step,
     )
-    return {"rows": ranges, "learning_rate": used, **_changes(found)}
-
-
-def _changes(found: Transfer) -> Record:
     mean, error = mean_and_stderr(found.change)
     nelbo, nelbo_error = mean_and_stderr(found.nelbo_change)
     return {
+        "rows": ranges,
+        "learning_rate": used,
         "before": found.before.tolist(),
         "change": mean.tolist(),
         "change_stderr": error.tolist(),
@@ -340,8 +324,9 @@ def _teachers(record: Record, preferred: str) -> str:
     *errors, uniform_error = transfer["nelbo_change_stderr"]
     row = min(range(len(rows)), key=lambda i: float(rows[i]))
     return (
-        f"At step {transfer['step']:,} of {name} {clear}{record['budget']['steps']} steps teach "
-        f"most at t in {_range(transfer['rows'][row])}: NELBO {rows[row]:+.4f} ± "
+        f"At step {transfer['step']:,} of {name} {clear}"
+        f"{counted(record['budget']['steps'], 'step')} in one bin taught most at t in "
+        f"{_range(transfer['rows'][row])}: NELBO {rows[row]:+.4f} ± "
         f"{errors[row]:.4f}, against {uniform:+.4f} ± {uniform_error:.4f} with t uniform."
     )
 

@@ -20,7 +20,7 @@ from unmask.analyze.locality.window import (
     radii_for,
     window_profile,
 )
-from unmask.analyze.page import Record, save_record, write_page
+from unmask.analyze.page import Record, save_study
 from unmask.base.environment import environment
 from unmask.base.errors import UserError
 from unmask.data.config import CorpusConfig
@@ -57,7 +57,7 @@ def locality_of_corpus(corpus: CorpusConfig, *, seed: int, console: Console) -> 
     """
     data = load_data(corpus, console=console)
     record, _ = _corpus_part(data, corpus, parse_recipe("standard").main, seed, console)
-    return _concluded(record)
+    return {**record, "conclusion": conclusion(record)}
 
 
 def locality_of_run(run: Run, *, blocks: int, targets: int, seed: int, console: Console) -> Record:
@@ -108,17 +108,12 @@ def locality_of_run(run: Run, *, blocks: int, targets: int, seed: int, console: 
         "bell": None if bell is None else {**asdict(bell), "recipe": bell.recipe},
     }
     record["reach"]["profile"] = reach.profile(locality, window, _CURVE).tolist()
-    return _concluded(record)
+    return {**record, "conclusion": conclusion(record)}
 
 
 def save_locality(record: Record, folder: Path) -> Path:
     """Write ``locality.json`` and its page; returns the page's path."""
-    return write_locality(save_record(record, folder / RECORD))
-
-
-def write_locality(path: Path) -> Path:
-    """Make, or make again, the page of ``locality.json``; as `write_page`."""
-    return write_page(path, "analyze/locality/page.html", all_plots)
+    return save_study(record, folder / RECORD, all_plots)
 
 
 def _corpus_part(
@@ -196,10 +191,6 @@ def _measured(
         squares = [(p - m) ** 2 for p, m in zip(values, measured, strict=True) if m is not None]
         errors[name] = (sum(squares) / len(squares)) ** 0.5
     return {"t": t.tolist(), "measured": measured, **predicted, "rms_error": errors}
-
-
-def _concluded(record: Record) -> Record:
-    return {**record, "conclusion": conclusion(record)}
 
 
 @contextmanager

@@ -4,12 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from unmask.compare.records import Arm, Comparison, Record
 from unmask.compare.report.curves import draw_arm, seeds_sentence
 from unmask.plot.figure import Plot
-from unmask.plot.style import GREY, STEPS, label_axes, legend, limit, panels
+from unmask.plot.style import GREY, STEPS, label_axes, legend, limit, log_axis, panels
 
 _Panel = tuple[Callable[[Record], bool], str, str, str]
 """Which records, their key, its label with the unit, and a heading."""
@@ -76,10 +75,7 @@ def _panels(
             heights.append(lines[key])
         label_axes(axes, STEPS, label)
         if key == "ppl":
-            axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-            axes.yaxis.set_minor_formatter(NullFormatter())
+            log_axis(axes, min(heights) / 1.15, max(heights) * 1.15)
         else:
             limit(axes, heights, margin=0.06)
         axes.set_title(heading)

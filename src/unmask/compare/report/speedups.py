@@ -3,20 +3,12 @@
 import math
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from unmask.compare.records import Arm, Comparison
 from unmask.compare.statistics import Spread
 from unmask.plot.figure import Plot
-from unmask.plot.style import GREY, colour, figure, legend, line_of, not_reached
+from unmask.plot.style import GREY, colour, figure, legend, line_of, log_axis, not_reached
 
-_DECADES = [10.0**power for power in range(-6, 7)]
-_TICKS = (  # from fine to coarse
-    [d * k for d in _DECADES for k in (1, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 6, 7, 8, 9)],
-    [d * k for d in _DECADES for k in (1, 1.5, 2, 3, 4, 5, 7)],
-    [d * k for d in _DECADES for k in (1, 2, 5)],
-    _DECADES,
-)
 _SPREAD = 10.0  # percentage points that the arms of one level are spread over
 
 
@@ -97,11 +89,5 @@ def _limits(axes: Axes, arms: list[Arm], unit: str) -> bool:
     low = max(least, min(points + ends)) / 1.12
     high = min(most, max(points + ends)) * 1.12
     low /= (high / low) ** 0.06  # room for the crosses at the lower edge
-    axes.set_yscale("log")
-    axes.set_ylim(low, high)
-    within = [[tick for tick in ticks if low <= tick <= high] for ticks in _TICKS]
-    ticks = next((ticks for ticks in within if len(ticks) <= 8), within[-1])
-    axes.yaxis.set_major_locator(FixedLocator(ticks))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+    log_axis(axes, low, high, "{x:g}×")
     return any(end < low or end > high for end in ends if math.isfinite(end))
