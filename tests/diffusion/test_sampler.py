@@ -217,6 +217,7 @@ def test_first_hitting_is_exactly_the_any_order_distribution_of_any_network():
     assert p_value(one_step, probability) < 1e-10
 
 
+@pytest.mark.slow
 def test_ancestral_in_many_steps_is_the_any_order_distribution_too():
     """Where a step reveals one token at most: those few texts in which two came together go."""
     network, probability = any_order()

@@ -159,9 +159,15 @@ def test_untrained_network_scores_log_v_in_the_bound(causal):
 MIXED = ["bell:next-token=0.3", "bell:standard=0.2,next-token=0.4", "narrow:mix=steps,uniform=0.5"]
 
 
-@pytest.mark.parametrize(
-    "spec", [*RECIPES, "flat:low=0.3,high=0.8", "bell:mean=0.2,std=0.1", *MIXED]
-)
+QUICKLY = ("bell-weighted", "fast", MIXED[1])
+SLOWLY = [
+    pytest.param(spec, marks=pytest.mark.slow)
+    for spec in (*RECIPES, "flat:low=0.3,high=0.8", "bell:mean=0.2,std=0.1", *MIXED)
+    if spec not in QUICKLY
+]
+
+
+@pytest.mark.parametrize("spec", [*QUICKLY, *SLOWLY])
 def test_untrained_network_s_training_loss_is_log_v_in_expectation(spec):
     recipe = parse_recipe(spec)
     loss = batch_loss(untrained(recipe.causal), PREDICTABLE)

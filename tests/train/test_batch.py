@@ -46,9 +46,21 @@ def gradients(recipe: str, padded: bool, parts: int) -> tuple[float, list[torch.
     return total, [p.grad for p in model.parameters() if p.grad is not None]
 
 
-@pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("recipe", [*RECIPES, *MIXED])
-@pytest.mark.parametrize("parts", [4, 5, 32])
+QUICKLY = ("standard", "fast", "mirror", "puma", "ar", MIXED[1], MIXED[2])
+EVERY = [
+    pytest.param(
+        recipe,
+        padded,
+        parts,
+        marks=[] if recipe in QUICKLY and padded and parts == 5 else [pytest.mark.slow],
+    )
+    for recipe in (*RECIPES, *MIXED)
+    for padded in (False, True)
+    for parts in (4, 5, 32)
+]
+
+
+@pytest.mark.parametrize(("recipe", "padded", "parts"), EVERY)
 def test_micro_batches_add_up_to_the_batch(recipe: str, padded: bool, parts: int) -> None:
     loss, whole = gradients(recipe, padded, 1)
     split_loss, split = gradients(recipe, padded, parts)

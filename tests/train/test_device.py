@@ -64,6 +64,7 @@ def test_auto_is_float32_where_torch_does_not_know(monkeypatch: pytest.MonkeyPat
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_bf16_trains_as_fp32_does(
     unmask: Callable[..., tuple[int, str]], small: list[str], tmp_path: Path
 ) -> None:

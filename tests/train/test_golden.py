@@ -26,7 +26,12 @@ def losses(unmask: Call, small: list[str], run: Path, recipe: str, optimizer: st
     return [r["loss"] for r in records if r["kind"] == "train"]
 
 
-@pytest.mark.parametrize("case", GOLDEN)
+FEW = ("standard+adamw", "bell-weighted+muon")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=[] if c in FEW else [pytest.mark.slow]) for c in GOLDEN]
+)
 def test_losses_are_those_of_the_plain_step(
     case: str, unmask: Call, small: list[str], tmp_path: Path
 ) -> None:

@@ -42,10 +42,25 @@ def config_of(corpus: Path, **options: object) -> Config:
     return with_options(Config(recipe="bell"), small | options)
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 4 steps, and the texts that it was trained on beside it."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "texts").mkdir()
+    for number in range(20):
+        text = "the cat sat on a mat and saw one big dog run far " * (number % 5 + 3)
+        (folder / f"texts/{number:02}.txt").write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNMASK_CACHE", str(folder / "cache"))
+        config = config_of(folder / "texts")
+        train_run(config, folder / "run", resume=False, console=QUIET)
+    return folder / "run"
+
+
 @pytest.fixture
-def run(tmp_path: Path, corpus: Path) -> Path:
-    train_run(config_of(corpus), tmp_path / "run", resume=False, console=QUIET)
-    return tmp_path / "run"
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be harmed."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 def contents(folder: Path) -> dict[str, str]:

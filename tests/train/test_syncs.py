@@ -62,7 +62,7 @@ def drawn_apart(bounded: bool) -> Callable[..., list[Batch]]:
     return draw
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", [pytest.param("adamw", marks=pytest.mark.slow), "muon"])
 def test_a_step_reads_nothing_back(
     optimizer: str,
     unmask: Call,

@@ -24,6 +24,7 @@ from unmask.train.validation import validate
 Call = Callable[..., tuple[int, str]]
 
 MIXED = [f"bell:next-token=0.3,mix={mix}" for mix in ("batch", "steps")]
+SLOW_MIXED = [pytest.param(recipe, marks=pytest.mark.slow) for recipe in ("fast", MIXED[1])]
 
 
 def weights(run: Path, step: int, name: str = "model") -> dict[str, torch.Tensor]:
@@ -39,7 +40,14 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-@pytest.mark.parametrize("recipe", [*RECIPES, *MIXED])
+SLOWLY = [
+    pytest.param(recipe, marks=pytest.mark.slow)
+    for recipe in (*RECIPES, *MIXED)
+    if recipe != "fast"
+]
+
+
+@pytest.mark.parametrize("recipe", ["fast", *SLOWLY])
 def test_every_recipe_learns(recipe: str, unmask: Call, small: list[str], tmp_path: Path) -> None:
     """Below the unigram entropy of the validation text: it has learned to use context."""
     run = tmp_path / "run"
@@ -56,13 +64,18 @@ def test_every_recipe_learns(recipe: str, unmask: Call, small: list[str], tmp_pa
 @pytest.mark.parametrize(
     ("recipe", "phases"),
     [
-        ("narrow:next-token=1@0.5/0@0.5", ["causal"] * 6 + ["masked"] * 6),
         ("fast", ["causal"] * 3 + ["masked"] * 9),
-        ("narrow:uniform=0@0.3/1@1", ["masked"] * 12),
-        ("mirror", ["masked"] * 12),
-        ("puma", ["masked"] * 12),
         (MIXED[0], ["mixed"] * 12),
-        (MIXED[1], None),
+        *(
+            pytest.param(recipe, phases, marks=pytest.mark.slow)
+            for recipe, phases in (
+                ("narrow:next-token=1@0.5/0@0.5", ["causal"] * 6 + ["masked"] * 6),
+                ("narrow:uniform=0@0.3/1@1", ["masked"] * 12),
+                ("mirror", ["masked"] * 12),
+                ("puma", ["masked"] * 12),
+                (MIXED[1], None),
+            )
+        ),
     ],
 )
 def test_a_recipe_that_changes_over_training_resumes_in_its_phase(
@@ -82,7 +95,14 @@ def test_a_recipe_that_changes_over_training_resumes_in_its_phase(
     assert same(open_run(run).checkpoint.tensors("model"), finished)
 
 
-@pytest.mark.parametrize("recipe", [name for name, r in RECIPES.items() if r.observers()])
+FITTED = [
+    pytest.param(name, marks=[] if name == "adaptive" else [pytest.mark.slow])
+    for name, recipe in RECIPES.items()
+    if recipe.observers()
+]
+
+
+@pytest.mark.parametrize("recipe", FITTED)
 def test_a_recipe_that_is_fitted_while_training_resumes_with_what_it_has_seen(
     recipe: str,
     unmask: Call,
@@ -132,7 +152,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
     assert steps == list(range(1, 13))
 
 
-@pytest.mark.parametrize("recipe", ["fast", *MIXED])
+@pytest.mark.parametrize("recipe", [MIXED[0], *SLOW_MIXED])
 def test_micro_batches_equal_the_whole_batch(
     recipe: str, unmask: Call, small: list[str], tmp_path: Path
 ) -> None:
@@ -177,7 +197,9 @@ def test_recipes_share_initial_weights_data_and_evaluation_noise(
     assert one["stderr"] == pytest.approx(other["stderr"], abs=1e-6)
 
 
-def test_a_signal_saves_and_ends_and_resume_goes_on(small: list[str], tmp_path: Path) -> None:
+def test_a_signal_saves_and_ends_and_resume_goes_on(
+    unmask: Call, small: list[str], tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     options = [*small, "--validation.every", "100000", "--train.steps", "100000"]
     process = subprocess.Popen(
@@ -198,9 +220,8 @@ def test_a_signal_saves_and_ends_and_resume_goes_on(small: list[str], tmp_path: 
     saved = json.loads((checkpoint / "checkpoint.json").read_text())
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     assert saved["step"] == lines[-1]["step"]
-    arguments = [sys.executable, "-m", "unmask", "train", "--run", str(run), "--resume"]
-    done = subprocess.run([*arguments, "--train.steps", str(saved["step"] + 2)], check=False)
-    assert done.returncode == 0
+    more = ["--resume", "--train.steps", saved["step"] + 2]
+    assert unmask("train", "--run", run, *more)[0] == 0
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(

@@ -96,7 +96,7 @@ class Histogram(Density):
         p = torch.tensor(self.probabilities, dtype=torch.float64)
         return p, p.cumsum(0) - p
 
-    def _quantile(self, u: Tensor) -> Tensor:
+    def _draw(self, u: Tensor) -> Tensor:
         p, before = self._cumulative()
         bins = torch.searchsorted(before, u.contiguous(), right=True) - 1
         return (bins + ((u - before[bins]) / p[bins]).clamp(0, 1)) / len(p)
@@ -134,7 +134,8 @@ def root_mean_square(seen: RateStatistics) -> Histogram | None:
     """
     if not _everywhere(seen):
         return None
-    return _histogram((seen["loss_squared"] / seen["sequences"]).sqrt())
+    heights = (seen["loss_squared"] / seen["sequences"]).sqrt()
+    return Histogram(tuple((heights / heights.sum()).tolist()))
 
 
 def where_it_falls(seen: RateStatistics) -> TruncatedNormal | None:
@@ -160,10 +161,6 @@ def where_it_falls(seen: RateStatistics) -> TruncatedNormal | None:
 def _everywhere(seen: RateStatistics) -> bool:
     """Whether every bin has met some sequences lately, and masked tokens among them."""
     return bool((seen["sequences"] >= 1).all() and (seen["recent_masked"] >= 1).all())
-
-
-def _histogram(heights: Tensor) -> Histogram:
-    return Histogram(tuple((heights / heights.sum()).tolist()))
 
 
 FITS: dict[str, Fit] = {

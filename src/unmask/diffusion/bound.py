@@ -96,14 +96,8 @@ def nelbo_from_draws(
     nats = (sums * weight).sum(dim=1)
     bound = _ratio(nats, lengths)
     bins = (t.double() * N_BINS).long().clamp(max=N_BINS - 1).flatten()
-    ce_by_bin = torch.zeros(N_BINS, dtype=torch.float64).index_add(0, bins, ce.double().flatten())
-    n_by_bin = torch.zeros(N_BINS, dtype=torch.float64).index_add(
-        0, bins, masked.double().flatten()
-    )
-    curve = [
-        total / count if count else None
-        for total, count in zip(ce_by_bin.tolist(), n_by_bin.tolist(), strict=True)
-    ]
+    by_bin = (torch.bincount(bins, x.double().flatten(), N_BINS).tolist() for x in (ce, masked))
+    curve = [total / n if n else None for total, n in zip(*by_bin, strict=True)]
     return Bound(*bound, int(lengths.sum()), curve, nats, lengths)
 
 

@@ -5,7 +5,7 @@ the one-hot target. A chunk's logits therefore give its loss and its gradients a
 gone before the next chunk's are made: (M, V) logits never exist, neither forward nor backward.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -35,13 +35,9 @@ def cross_entropies(hidden: Tensor, targets: Tensor, head: Projection) -> Tensor
         targets: (M,) int64, each a row of the head's weight.
         head: its logits are computed in autocast's precision, the softmax in float32.
     """
-    with torch.no_grad(), _precision(hidden) as (dtype, exact):
-        ce = torch.empty(len(hidden), dtype=exact, device=hidden.device)
-        weight, bias = _cast(head.weight, dtype), _cast(head.bias, dtype)
-        for rows in _chunks(hidden, weight):
-            logits = F.linear(hidden[rows].to(dtype), weight, bias).to(exact)
-            ce[rows] = F.cross_entropy(logits, targets[rows], reduction="none")
-    return ce
+    return _by_rows(
+        hidden, head, lambda z, rows: F.cross_entropy(z, targets[rows], reduction="none")
+    )
 
 
 def log_confidences(hidden: Tensor, head: Projection) -> Tensor:
@@ -51,13 +47,18 @@ def log_confidences(hidden: Tensor, head: Projection) -> Tensor:
         hidden: (M, D) hidden states.
         head: as in `cross_entropies`.
     """
-    with torch.no_grad(), _precision(hidden) as (dtype, exact):
-        confidence = torch.empty(len(hidden), dtype=exact, device=hidden.device)
+    return _by_rows(hidden, head, lambda z, _: z.amax(dim=1) - z.logsumexp(dim=1))
+
+
+@torch.no_grad()
+def _by_rows(hidden: Tensor, head: Projection, of: Callable[[Tensor, slice], Tensor]) -> Tensor:
+    """A number of each row's logits, (M,), by a function of a chunk's logits and its rows."""
+    with _precision(hidden) as (dtype, exact):
+        found = torch.empty(len(hidden), dtype=exact, device=hidden.device)
         weight, bias = _cast(head.weight, dtype), _cast(head.bias, dtype)
         for rows in _chunks(hidden, weight):
-            logits = F.linear(hidden[rows].to(dtype), weight, bias).to(exact)
-            confidence[rows] = logits.amax(dim=1) - logits.logsumexp(dim=1)
-    return confidence
+            found[rows] = of(F.linear(hidden[rows].to(dtype), weight, bias).to(exact), rows)
+    return found
 
 
 def weighted_cross_entropy_sum(

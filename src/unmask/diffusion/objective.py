@@ -5,7 +5,8 @@ is the NELBO. Any positive weight with full support has the same optimum (time-a
 infinite capacity).
 """
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,66 +20,46 @@ from unmask.diffusion.linear_cross_entropy import (
 from unmask.diffusion.time import TimeDistribution
 
 
-class Weighting(ABC):
-    """A weight w(t) on the summed cross-entropy of a sequence masked at rate t."""
+@dataclass(frozen=True)
+class Weighting:
+    """A weight w(t) on the summed cross-entropy of a sequence masked at rate t.
 
-    @abstractmethod
-    def weight(self, t: Tensor, p: TimeDistribution) -> Tensor:
-        """w(t), of t's shape and dtype; p is the distribution that t was drawn from."""
+    Attributes:
+        weight: (t, p) -> w(t), of t's shape and dtype; p is the distribution t was drawn from.
+        mean: p -> E_{t~p}[w(t) t], the loss of a model whose every cross-entropy is 1. Dividing by
+            it puts every recipe's loss on one scale: log V for an untrained network.
+    """
 
-    @abstractmethod
-    def mean(self, p: TimeDistribution) -> float:
-        """E_{t~p}[w(t) t]: the loss of a model whose every cross-entropy is 1.
-
-        Dividing by it puts every recipe's loss on one scale: log V for an untrained network.
-        """
-
-
-class Inverse(Weighting):
-    """w = 1/t: the NELBO's own weight, for uniform t."""
-
-    def weight(self, t: Tensor, p: TimeDistribution) -> Tensor:
-        """1/t."""
-        return 1 / t
-
-    def mean(self, p: TimeDistribution) -> float:
-        """1, whatever p is."""
-        return 1.0
+    weight: Callable[[Tensor, TimeDistribution], Tensor]
+    mean: Callable[[TimeDistribution], float]
 
 
-class Flat(Weighting):
-    """w = 1: every predicted token counts alike."""
-
-    def weight(self, t: Tensor, p: TimeDistribution) -> Tensor:
-        """1."""
-        return torch.ones_like(t)
-
-    def mean(self, p: TimeDistribution) -> float:
-        """The mean mask rate, by the midpoint rule."""
-        n = 4096
-        midpoints = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-        return float(p.draw(midpoints).mean())
+def _mean_rate(p: TimeDistribution) -> float:
+    """By the midpoint rule."""
+    n = 4096
+    midpoints = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    return float(p.draw(midpoints).mean())
 
 
-class Importance(Weighting):
-    """w = 1/(t p(t)): unbiased for the NELBO (over p's support) whatever p is."""
+def _importance(t: Tensor, p: TimeDistribution) -> Tensor:
+    """1/(t p(t)), where that overflows the largest number (at rates that mask nothing)."""
+    return (1 / (t * p.pdf(t))).clamp(max=torch.finfo(t.dtype).max)
 
-    def weight(self, t: Tensor, p: TimeDistribution) -> Tensor:
-        """1/(t p(t)), where that overflows the largest number (at rates that mask nothing)."""
-        return (1 / (t * p.pdf(t))).clamp(max=torch.finfo(t.dtype).max)
 
-    def mean(self, p: TimeDistribution) -> float:
-        """The length of p's support: E_p[1/p]."""
-        low, high = p.support
-        return high - low
+def _length_of_support(p: TimeDistribution) -> float:
+    low, high = p.support
+    return high - low
 
 
 WEIGHTINGS: dict[str, Weighting] = {
-    "1/t": Inverse(),
-    "flat": Flat(),
-    "importance": Importance(),
+    # The NELBO's own, for uniform t.
+    "1/t": Weighting(lambda t, p: 1 / t, lambda p: 1.0),
+    # Every predicted token counts alike.
+    "flat": Weighting(lambda t, p: torch.ones_like(t), _mean_rate),
+    # Unbiased for the NELBO (over p's support) whatever p is; the mean is E_p[1/p].
+    "importance": Weighting(_importance, _length_of_support),
 }
-"""The weightings by the name a recipe calls them."""
+"""The weightings by the name a recipe calls them: to add one, add an entry."""
 
 
 def predicted_cross_entropy(

@@ -43,7 +43,10 @@ class TimeDistribution(ABC):
         return t.to(u.dtype).to(u.device)
 
     def at_most(self, u: Tensor) -> Tensor:
-        """The highest rates that draws up to u can reach, of u's shape and dtype."""
+        """The highest rates that draws up to u can reach, of u's shape and dtype.
+
+        The end of the support, where rates need not rise with u.
+        """
         return torch.full_like(u, self.support[1])
 
     def pdf(self, t: Tensor) -> Tensor:
@@ -72,8 +75,8 @@ class TimeDistribution(ABC):
 class Density(TimeDistribution):
     """A distribution that is given by its density: a subclass needs `_pdf` alone.
 
-    It is a frozen dataclass whose fields are the parameters. `_quantile` may be given in closed
-    form where there is one.
+    It is a frozen dataclass whose fields are the parameters. `_draw`, the quantile, may be given in
+    closed form where there is one.
     """
 
     def quantile(self, u: Tensor) -> Tensor:
@@ -92,9 +95,6 @@ class Density(TimeDistribution):
         return self.draw(u)
 
     def _draw(self, u: Tensor) -> Tensor:
-        return self._quantile(u)
-
-    def _quantile(self, u: Tensor) -> Tensor:
         return _table(self)(u)
 
 
@@ -140,7 +140,7 @@ class Uniform(Density):
         """``low`` and ``high``."""
         return self.low, self.high
 
-    def _quantile(self, u: Tensor) -> Tensor:
+    def _draw(self, u: Tensor) -> Tensor:
         return self.low + (self.high - self.low) * u
 
     def _pdf(self, t: Tensor) -> Tensor:
@@ -183,7 +183,7 @@ class TruncatedNormal(Density):
         a, b, _ = self._cuts()
         return (math.erfc(-b / math.sqrt(2)) - math.erfc(-a / math.sqrt(2))) / 2
 
-    def _quantile(self, u: Tensor) -> Tensor:
+    def _draw(self, u: Tensor) -> Tensor:
         a, _, sign = self._cuts()
         below = math.erfc(-a / math.sqrt(2)) / 2
         v = u if sign > 0 else 1 - u
@@ -207,7 +207,7 @@ class LogitNormal(Density):
         _require(math.isfinite(self.loc), f"{self}: need a finite loc")
         _require(0 < self.scale < math.inf, f"{self}: need scale > 0, and finite")
 
-    def _quantile(self, u: Tensor) -> Tensor:
+    def _draw(self, u: Tensor) -> Tensor:
         return torch.sigmoid(self.loc + self.scale * torch.special.ndtri(u))
 
     def _pdf(self, t: Tensor) -> Tensor:
@@ -281,10 +281,6 @@ class Mixture(TimeDistribution):
         first = self.first.draw((u / max(a, 1e-300)).clamp(0, 1))
         second = self.second.draw(((u - a) / max(1 - a, 1e-300)).clamp(0, 1))
         return torch.where(u < a, first, second)
-
-    def at_most(self, u: Tensor) -> Tensor:
-        """The end of the support: rates do not rise with u."""
-        return torch.full_like(u, self.support[1])
 
     def _pdf(self, t: Tensor) -> Tensor:
         return self.share * self.first.pdf(t) + (1 - self.share) * self.second.pdf(t)

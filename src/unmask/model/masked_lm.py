@@ -4,7 +4,6 @@ Trained to fill in masked tokens, such a model is a masked diffusion model: at a
 which token stands at a masked position. It has a NELBO like any other.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from unmask.base.errors import UserError
 from unmask.base.hub import loading
+from unmask.model.transformer import Head
 
 
 class MaskedLM(nn.Module):
@@ -49,7 +49,7 @@ class MaskedLM(nn.Module):
                 f"and it has {layer.out_features}"
             )
         self.frame, self.pad_id = frame, pad_id
-        self.head = _Head(layer, never_predicted, vocab_size)
+        self.head = _head_of(layer, never_predicted, vocab_size)
         name = next(name for name, module in network.named_modules() if module is layer)
         network.set_submodule(name, nn.Identity())
         self.network = network
@@ -84,24 +84,13 @@ class MaskedLM(nn.Module):
         return hidden[:, start : start + x.shape[1]]
 
 
-class _Head(nn.Module):
-    """The output layer, -inf where nothing may be predicted."""
-
-    bias: Tensor
-
-    def __init__(self, layer: nn.Linear, never_predicted: Sequence[int], vocab_size: int) -> None:
-        super().__init__()
-        self.weight = layer.weight
-        bias = (
-            torch.zeros(layer.out_features) if layer.bias is None else layer.bias.detach().clone()
-        )
-        bias[list(never_predicted)] = -math.inf
-        bias[vocab_size:] = -math.inf
-        self.register_buffer("bias", bias, persistent=False)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Return logits (..., V) of hidden states (..., D)."""
-        return nn.functional.linear(hidden, self.weight, self.bias)
+def _head_of(layer: nn.Linear, never_predicted: Sequence[int], vocab_size: int) -> Head:
+    beyond = range(vocab_size, layer.out_features)
+    head = Head(layer.in_features, layer.out_features, [*never_predicted, *beyond])
+    head.weight = nn.Parameter(layer.weight, layer.weight.requires_grad)
+    if layer.bias is not None:
+        head.bias += layer.bias.detach()  # where nothing may be predicted it stays -inf
+    return head
 
 
 def load_masked_network(name: str) -> Any:

@@ -94,18 +94,11 @@ class Transformer(nn.Module):
         hidden = self.embedding(x)
         recompute = self.recompute and torch.is_grad_enabled()
         for block in self.blocks:
+            inputs = hidden, angles, mask, causal
             if recompute:
-                hidden = checkpoint(
-                    block,
-                    hidden,
-                    angles,
-                    mask,
-                    causal,
-                    use_reentrant=False,
-                    preserve_rng_state=False,
-                )
+                hidden = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
             else:
-                hidden = block(hidden, angles, mask, causal)
+                hidden = block(*inputs)
         return self.norm(hidden[:, :length])  # type: ignore[no-any-return]
 
     def matrix_parameters(self) -> list[nn.Parameter]:

@@ -35,7 +35,7 @@ class Bell:
 
     @property
     def recipe(self) -> str:
-        """As ``--recipe`` takes it, to two decimals."""
+        """As a configuration writes it, to two decimals."""
         return f"bell:mean={self.mean:.2f},std={self.std:.2f}"
 
 

@@ -109,12 +109,11 @@ def save_checkpoint(
 
 def prune(folder: Path, keep: int) -> None:
     """Delete all but the ``keep`` latest checkpoints and the one with the lowest NELBO."""
-    checkpoints = [c for c in map(_read_manifest, _folders(folder)) if c is not None]
-    measured = [c for c in checkpoints if c.progress.nelbo is not None]
-    best = min(measured, key=_nelbo, default=None)
-    for checkpoint in checkpoints[:-keep]:
-        if checkpoint is not best:
-            shutil.rmtree(checkpoint.folder)
+    folders = [f for f in _folders(folder) if _read_manifest(f) is not None]
+    best = _best(folders)
+    for old in folders[:-keep]:
+        if old != best:
+            shutil.rmtree(old)
 
 
 def find_checkpoint(folder: Path, which: str = "last") -> Checkpoint | None:
@@ -175,9 +174,7 @@ def _choose(folders: list[Path], which: str) -> Path:
     if which == "last":
         return folders[-1]
     if which == "best":
-        readable = [c for c in map(_read_manifest, folders) if c is not None]
-        measured = [c for c in readable if c.progress.nelbo is not None]
-        return min(measured, key=_nelbo).folder if measured else folders[-1]
+        return _best(folders) or folders[-1]
     by_step = {str(_step(folder)): folder for folder in folders}
     if which in by_step:
         return by_step[which]
@@ -185,9 +182,11 @@ def _choose(folders: list[Path], which: str) -> Path:
     raise UserError(f"no checkpoint {shown(which)}; valid: last, best, or a step among {steps}")
 
 
-def _nelbo(checkpoint: Checkpoint) -> float:
-    nelbo = checkpoint.progress.nelbo
-    return float("inf") if nelbo is None else nelbo
+def _best(folders: list[Path]) -> Path | None:
+    """The one with the lowest NELBO, of those where it was measured."""
+    checkpoints = [c for c in map(_read_manifest, folders) if c is not None]
+    bounds = [(c.progress.nelbo, c.folder) for c in checkpoints if c.progress.nelbo is not None]
+    return min(bounds, default=(None, None))[1]
 
 
 def _name(step: int) -> str:

@@ -16,7 +16,6 @@ from unmask.data.load import Data
 from unmask.data.order import sample_blocks
 from unmask.model.transformer import Transformer
 from unmask.recipe.recipe import Recipe
-from unmask.train.average import average_of
 from unmask.train.batch import draw_batches
 from unmask.train.checkpoint import (
     Progress,
@@ -32,7 +31,7 @@ from unmask.train.optim import build_optimizers, learning_rate
 from unmask.train.progress import TrainingBar
 from unmask.train.recent import Recent
 from unmask.train.signals import stop_on_signals
-from unmask.train.state import TrainingState
+from unmask.train.state import TrainingState, average_of
 from unmask.train.step import batch_loss, take_step
 from unmask.train.validation import validate
 
@@ -81,7 +80,10 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
         recipe.observers(device),
     )
     checkpoints = folder / "checkpoints"
-    progress = _restore(checkpoints, state)
+    progress = Progress()
+    if (checkpoint := find_checkpoint(checkpoints)) is not None:
+        state.restore(checkpoint)
+        progress = checkpoint.progress
     forget_after(folder, progress.step)
     sinks = open_sinks(folder, config.log_to)
     blocks = Jsonl(folder / BLOCKS)
@@ -159,16 +161,7 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
             watch.start()
     for sink in (*sinks, blocks):
         sink.close()
-    return Outcome(progress, stop.signal)
-
-
-def _restore(checkpoints: Path, state: TrainingState[Transformer]) -> Progress:
-    """Load the latest checkpoint into the state; where there is none, a fresh start."""
-    checkpoint = find_checkpoint(checkpoints)
-    if checkpoint is None:
-        return Progress()
-    state.restore(checkpoint)
-    return checkpoint.progress
+    return Outcome(progress, stop[0] if stop else None)
 
 
 def _failure(

@@ -65,12 +65,8 @@ class WandB:
     """Scalars to Weights & Biases; its own environment variables configure it."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            import wandb  # noqa: PLC0415
-        except ImportError:
-            raise UserError(
-                "train.log-to wandb needs an extra: pip install 'unmask[wandb]'"
-            ) from None
+        import wandb  # noqa: PLC0415
+
         self._run = wandb.init(project="unmask", name=folder.name, dir=str(folder), resume="allow")
 
     def write(self, record: dict[str, Any]) -> None:

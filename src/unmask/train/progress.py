@@ -1,8 +1,5 @@
 """What a person sees of a training run."""
 
-from types import TracebackType
-from typing import Self
-
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -16,12 +13,11 @@ from rich.progress import (
 from unmask.diffusion.bound import Bound
 
 
-class TrainingBar:
+class TrainingBar(Progress):
     """A progress bar with loss, validation bound and speed; lines where there is no terminal."""
 
     def __init__(self, console: Console, total: int, done: int) -> None:
-        self._console = console
-        self._bar = Progress(
+        super().__init__(
             TextColumn("step"),
             MofNCompleteColumn(),
             BarColumn(bar_width=None),
@@ -34,34 +30,20 @@ class TrainingBar:
             disable=not console.is_terminal,
             expand=True,
         )
-        self._task = self._bar.add_task(
-            "", total=total, completed=done, loss="-", nelbo="-", speed=""
-        )
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
+        self._task = self.add_task("", total=total, completed=done, loss="-", nelbo="-", speed="")
 
     def step(self, step: int) -> None:
         """A step is done."""
-        self._bar.update(self._task, completed=step)
+        self.update(self._task, completed=step)
 
     def training(self, loss: float, tokens_per_second: float) -> None:
         """Show the latest training loss and speed."""
-        self._bar.update(self._task, loss=f"{loss:.3f}", speed=f"{tokens_per_second:,.0f} tokens/s")
+        self.update(self._task, loss=f"{loss:.3f}", speed=f"{tokens_per_second:,.0f} tokens/s")
 
     def evaluated(self, step: int, bound: Bound, bits_per_byte: str) -> None:
         """Print an evaluation, a line that stays."""
-        self._bar.update(self._task, nelbo=f"{bound.nelbo:.3f}")
-        self._console.print(
+        self.update(self._task, nelbo=f"{bound.nelbo:.3f}")
+        self.console.print(
             f"step {step:>7,}  NELBO {bound.nelbo:.4f} ± {bound.stderr:.4f} nats/token"
             f"  ppl {bound.ppl:,.2f}  {bits_per_byte} bits/byte",
         )

@@ -17,18 +17,14 @@ class Recent:
         self._clear()
 
     def _clear(self) -> None:
-        self._loss = torch.zeros((), device=self._device)
-        self._norm = torch.zeros((), device=self._device)
-        self._rates = torch.zeros(2, device=self._device)
+        self._sums = torch.zeros(4, device=self._device)
         self._steps, self._tokens = 0, 0
 
     def add(self, step: int, loss: Tensor, norm: Tensor, t: Tensor, tokens: int) -> None:
         """Take the numbers of a step; t (B,) are its mask rates."""
         bad = ~(torch.isfinite(loss) & torch.isfinite(norm))
         self._first_bad = torch.where(bad & (self._first_bad < 0), step, self._first_bad)
-        self._loss += loss
-        self._norm += norm.detach()
-        self._rates += torch.stack([t.mean(), t.square().mean()])
+        self._sums += torch.stack([loss, norm.detach(), t.mean(), t.square().mean()])
         self._steps += 1
         self._tokens += tokens
 
@@ -39,11 +35,11 @@ class Recent:
 
     def summary(self, seconds: float) -> dict[str, float]:
         """Means over the steps since the last call; ``seconds`` is the run's training time."""
-        mean, square = (self._rates / self._steps).tolist()
+        loss, norm, mean, square = (self._sums.double() / self._steps).tolist()
         elapsed = seconds - self._seconds
         values = {
-            "loss": float(self._loss) / self._steps,
-            "grad_norm": float(self._norm) / self._steps,
+            "loss": loss,
+            "grad_norm": norm,
             "rate_mean": mean,
             "rate_std": max(square - mean**2, 0.0) ** 0.5,
             "tokens_per_second": self._tokens / elapsed if elapsed > 0 else 0.0,

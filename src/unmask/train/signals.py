@@ -7,32 +7,26 @@ from threading import current_thread, main_thread
 from types import FrameType
 
 
-class StopRequest:
-    """Set by the first signal: the loop looks at it after every step."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    def __bool__(self) -> bool:
-        return self.signal is not None
-
-
 @contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a request; outside the main thread, do nothing."""
-    request = StopRequest()
+def stop_on_signals() -> Iterator[list[int]]:
+    """Turn the first SIGINT or SIGTERM into a request to stop; outside the main thread, do nothing.
+
+    Yields:
+        An empty list, which takes the number of the signal: the loop looks at it after every step.
+    """
+    received: list[int] = []
     if current_thread() is not main_thread():
-        yield request
+        yield received
         return
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        if request:
+        if received:
             raise KeyboardInterrupt
-        request.signal = number
+        received.append(number)
 
     previous = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield request
+        yield received
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,8 +1,10 @@
 """What a training step changes, and how a checkpoint holds it."""
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -34,6 +36,18 @@ class TrainingState(Generic[M]):
         """The network that is evaluated: the averaged one where there is one."""
         return self.model if self.average is None else self.average
 
+    @torch.no_grad()
+    def update_average(self, decay: float, step: int) -> None:
+        """Take the weights after a step (counted from 0) into the average, if there is one.
+
+        Those after the first step are its start. torch's own AveragedModel keeps its count in a
+        tensor and waits for the device to look at it.
+        """
+        if self.average is not None:
+            averages: list[Tensor] = list(self.average.parameters())
+            weights: list[Tensor] = list(self.model.parameters())
+            torch._foreach_lerp_(averages, weights, 1 - decay if step else 1.0)
+
     def files(self) -> dict[str, dict[str, Tensor]]:
         """What a checkpoint holds: file name -> tensors."""
         files = {
@@ -53,3 +67,8 @@ class TrainingState(Generic[M]):
         for name, observer in self.observers.items():
             if checkpoint.has(name):  # the first checkpoints of all held none
                 observer.restore(checkpoint.tensors(name))
+
+
+def average_of(model: M, decay: float) -> M | None:
+    """A copy of the model to hold the averaged weights; None where there is no decay."""
+    return deepcopy(model).requires_grad_(False) if decay else None

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from unmask.diffusion.adaptive import Seen
 from unmask.diffusion.objective import loss_and_rows, predicted_confidence
 from unmask.model.transformer import Transformer
-from unmask.train.average import update_average
 from unmask.train.batch import Batch
 from unmask.train.config import TrainConfig
 from unmask.train.device import autocast
@@ -166,8 +165,7 @@ def take_step(
     for optimizer in state.optimizers:
         optimizer.step()
         optimizer.zero_grad()
-    if state.average is not None:
-        update_average(state.average, state.model, config.ema, step)
+    state.update_average(config.ema, step)
 
     # 3. Let those see it who fit something to it.
     for observer in state.observers.values() if seen else ():

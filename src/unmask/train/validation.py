@@ -45,9 +45,11 @@ def validate(
     u = uniform_double(config.seed, Stream.EVAL_SIZE, 0, torch.arange(len(chosen)), config.draws)
     draws = None if model.causal else find_estimator(estimator)(lengths, u)
     surprisal = _surprisal(blocks, chosen) if draws is not None and draws.control else None
-    sums = _Sums(len(chosen), 1 if draws is None else config.draws)
+    # Of the predicted tokens in each draw of each block: nats, how many, the control variate.
+    shape = len(chosen), 1 if draws is None else config.draws
+    ce_sums, masked, control = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))
     device = model.head.weight.device
-    for draw in range(sums.ce.shape[1]):
+    for draw in range(shape[1]):
         for rows in torch.arange(len(chosen)).split(config.batch_size):
             x, valid = _to(device, *blocks.batch(chosen[rows]))
             if draws is None:
@@ -62,37 +64,21 @@ def validate(
                 inputs = x.masked_fill(predicted, mask_id)
             ce, row = predicted_cross_entropy(model(inputs, valid), x, predicted, model.head)
             of_rows = torch.zeros(len(x), device=device).index_add(0, row, ce)
-            sums.ce[rows, draw] = of_rows.cpu()
-            sums.masked[rows, draw] = predicted.sum(dim=1).cpu()
+            ce_sums[rows, draw] = of_rows.cpu().double()
+            masked[rows, draw] = predicted.sum(dim=1).cpu().double()
             if draws is not None and surprisal is not None:
                 over = _surplus(surprisal[x.cpu()], predicted.cpu(), valid)
-                sums.control[rows, draw] = draws.control * over
+                control[rows, draw] = draws.control * over
             on_batch(len(rows))
     if draws is None:
-        return exact_nll(sums.ce.squeeze(1), lengths)
-    control = None if surprisal is None else sums.control
-    return nelbo_from_draws(sums.ce, draws.weight, sums.masked, draws.rate, lengths, control)
+        return exact_nll(ce_sums.squeeze(1), lengths)
+    return nelbo_from_draws(ce_sums, draws.weight, masked, draws.rate, lengths, control)
 
 
 def evenly_spaced(total: int, wanted: int) -> Tensor:
     """At most ``wanted`` block indices spread over all ``total``: (n,) int64, increasing."""
     n = min(total, wanted)
     return torch.arange(n) * total // n
-
-
-class _Sums:
-    """Over the predicted tokens of each of n blocks in each of m draws.
-
-    Attributes:
-        ce: (n, m) float32 summed cross-entropy, nats.
-        masked: (n, m) int64 how many they are.
-        control: (n, m) float64 the control variate, nats.
-    """
-
-    def __init__(self, n: int, m: int) -> None:
-        self.ce = torch.zeros(n, m)
-        self.masked = torch.zeros(n, m, dtype=torch.int64)
-        self.control = torch.zeros(n, m, dtype=torch.float64)
 
 
 def _surprisal(blocks: Blocks, chosen: Tensor) -> Tensor:
