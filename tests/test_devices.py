@@ -70,7 +70,7 @@ def drawn(
     recipe: str, device: torch.device, step: int = 5, observers: Observers | None = None
 ) -> list[Batch]:
     """The micro-batches of a step."""
-    config, named = TrainConfig(batch_size=16, accumulation=2), parse_recipe(recipe)
+    config, named = TrainConfig(batch_size=8, accumulation=1), parse_recipe(recipe)
     there = {"seed": 3, "step": step, "device": device, "observers": observers}
     return list(draw_batches(named, BLOCKS, config, **there))
 
@@ -193,7 +193,13 @@ def test_what_is_fitted_while_training_without_float64(recipe: str, pretended: N
     assert not torch.equal(rates[0], unfitted)
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        pytest.param(name, marks=[] if name == "controlled" else [pytest.mark.slow])
+        for name in ESTIMATORS
+    ],
+)
 def test_every_estimator_without_float64(estimator: str, pretended: None) -> None:
     config = ValidationConfig(blocks=8, draws=4)
     found = validate(network(DEVICE), BLOCKS, config, MASK, estimator=estimator)
@@ -224,7 +230,17 @@ PLAIN, TRUNCATED, GREEDY = DECODINGS
     ],
     ids=str,
 )
-@pytest.mark.parametrize("sampler", [*SAMPLERS, "left to right"])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        *("ancestral", "confidence", "left to right"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in SAMPLERS
+            if name not in ("ancestral", "confidence")
+        ),
+    ],
+)
 def test_every_sampler_without_float64(sampler: str, decoding: Decoding, pretended: None) -> None:
     """The same texts as on the CPU: float32 may move a boundary, but none of these draws sees it.
 

@@ -103,7 +103,7 @@ def exact_pooled(model, lengths=range(1, L + 1)):
 @pytest.mark.parametrize(
     ("ragged", "sets"),
     [
-        (True, 150),
+        (False, 80),
         pytest.param(True, 400, marks=pytest.mark.slow),
         pytest.param(False, 400, marks=pytest.mark.slow),
     ],

@@ -73,6 +73,7 @@ def test_a_budget_that_is_too_small_is_an_error():
         predicted_loss(hidden, targets, predicted, t, projection(head), budget)
 
 
+@pytest.mark.slow
 def test_within_a_budget_compiled_loss_and_network_see_one_shape():
     """The same graphs whatever the masks; without it their number is a new shape each time."""
     network = torch.nn.Linear(D, D, bias=False)

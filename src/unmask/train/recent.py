@@ -35,7 +35,7 @@ class Recent:
 
     def summary(self, seconds: float) -> dict[str, float]:
         """Means over the steps since the last call; ``seconds`` is the run's training time."""
-        loss, norm, mean, square = (self._sums.double() / self._steps).tolist()
+        loss, norm, mean, square = (x / self._steps for x in self._sums.tolist())
         elapsed = seconds - self._seconds
         values = {
             "loss": loss,
