@@ -43,43 +43,50 @@ class Jsonl:
         self._file.close()
 
 
-class TensorBoard:
-    """Scalars to TensorBoard event files in the run's folder."""
+class Scalars:
+    """Sends every number of a record, named ``kind/key``, somewhere else."""
 
-    def __init__(self, folder: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
-
-        self._writer = SummaryWriter(str(folder / "tensorboard"))
-
-    def write(self, record: dict[str, Any]) -> None:
-        """Add every number of the record under ``kind/key``."""
-        for key, value in _numbers(record):
-            self._writer.add_scalar(f"{record['kind']}/{key}", value, record["step"])
-
-    def close(self) -> None:
-        """Flush and close."""
-        self._writer.close()
-
-
-class WandB:
-    """Scalars to Weights & Biases; its own environment variables configure it."""
-
-    def __init__(self, folder: Path) -> None:
-        import wandb  # noqa: PLC0415
-
-        self._run = wandb.init(project="unmask", name=folder.name, dir=str(folder), resume="allow")
+    def __init__(
+        self, log: Callable[[dict[str, float], int], object], close: Callable[[], object]
+    ) -> None:
+        self._log, self._close = log, close
 
     def write(self, record: dict[str, Any]) -> None:
-        """Log every number of the record under ``kind/key``."""
-        values = {f"{record['kind']}/{key}": value for key, value in _numbers(record)}
-        self._run.log(values, step=record["step"])
+        """Log the numbers under the record's step."""
+        numbers = {
+            f"{record['kind']}/{key}": float(value)
+            for key, value in record.items()
+            if key != "step" and isinstance(value, int | float)
+        }
+        self._log(numbers, record["step"])
 
     def close(self) -> None:
-        """Finish the run."""
-        self._run.finish()
+        """Flush and let go."""
+        self._close()
 
 
-SINKS: dict[str, Callable[[Path], Sink]] = {"tensorboard": TensorBoard, "wandb": WandB}
+def tensorboard(folder: Path) -> Sink:
+    """TensorBoard event files in the run's folder."""
+    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
+
+    writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def log(numbers: dict[str, float], step: int) -> None:
+        for name, value in numbers.items():
+            writer.add_scalar(name, value, step)
+
+    return Scalars(log, writer.close)
+
+
+def wandb(folder: Path) -> Sink:
+    """Weights & Biases; its own environment variables configure it."""
+    import wandb as service  # noqa: PLC0415
+
+    run = service.init(project="unmask", name=folder.name, dir=str(folder), resume="allow")
+    return Scalars(lambda numbers, step: run.log(numbers, step=step), run.finish)
+
+
+SINKS: dict[str, Callable[[Path], Sink]] = {"tensorboard": tensorboard, "wandb": wandb}
 _MODULES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}
 
 
@@ -100,9 +107,7 @@ def check_sinks(names: Iterable[str]) -> None:
 
 def open_sinks(folder: Path, names: Iterable[str]) -> list[Sink]:
     """Open ``metrics.jsonl`` in a run's folder and the other sinks that were asked for."""
-    sinks: list[Sink] = [Jsonl(folder / METRICS)]
-    sinks += [SINKS[name](folder) for name in names]
-    return sinks
+    return [Jsonl(folder / METRICS), *(SINKS[name](folder) for name in names)]
 
 
 def forget_after(folder: Path, step: int) -> None:
@@ -135,11 +140,3 @@ def read_records(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
             if line.strip():
                 damage.append(f"{path}, line {number}, is damaged: it is no record of a step")
     return sorted(records, key=lambda record: record["step"]), damage
-
-
-def _numbers(record: dict[str, Any]) -> list[tuple[str, float]]:
-    return [
-        (key, float(value))
-        for key, value in record.items()
-        if key != "step" and isinstance(value, int | float)
-    ]
