@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from unmask.base.hub import loading
-from unmask.data.documents import Documents, Source, digest, missing_field, text_at
+from unmask.data.documents import Documents, Source, column_of, digest, text_at
 
 
 @dataclass(frozen=True)
@@ -36,45 +36,32 @@ class HubOptions:
 _PARQUET = "refs/convert/parquet"
 """The hub's own conversion of a dataset that is a script, and scripts are never run."""
 
+
+def _on_hub(name: str, **options: str) -> dict[str, str]:
+    return {"name": name, **options}
+
+
+_PAPERS = {"valid": "validation", "field": "article", "revision": _PARQUET}
+
 PRESETS: dict[str, dict[str, str]] = {
-    "text8": {"name": "afmck/text8", "valid": "validation"},
-    "wikitext-2": {
-        "name": "Salesforce/wikitext",
-        "config": "wikitext-2-raw-v1",
-        "valid": "validation",
-    },
-    "wikitext-103": {
-        "name": "Salesforce/wikitext",
-        "config": "wikitext-103-raw-v1",
-        "valid": "validation",
-    },
-    "lm1b": {"name": "dvruette/lm1b", "valid": "test"},
-    "openwebtext": {"name": "Skylion007/openwebtext"},
-    "fineweb-edu": {"name": "HuggingFaceFW/fineweb-edu", "config": "sample-10BT"},
-    "tinystories": {"name": "roneneldan/TinyStories", "valid": "validation"},
-    "ptb": {
-        "name": "ptb-text-only/ptb_text_only",
-        "valid": "validation",
-        "field": "sentence",
-        "revision": _PARQUET,
-    },
-    "lambada": {"name": "EleutherAI/lambada_openai", "config": "default", "split": "test"},
-    "ag-news": {"name": "fancyzhx/ag_news", "valid": "test"},
-    "pubmed": {
-        "name": "armanc/scientific_papers",
-        "data_dir": "pubmed",
-        "valid": "validation",
-        "field": "article",
-        "revision": _PARQUET,
-    },
-    "arxiv": {
-        "name": "armanc/scientific_papers",
-        "data_dir": "arxiv",
-        "valid": "validation",
-        "field": "article",
-        "revision": _PARQUET,
-    },
+    "text8": _on_hub("afmck/text8", valid="validation"),
+    "wikitext-2": _on_hub("Salesforce/wikitext", config="wikitext-2-raw-v1", valid="validation"),
+    "wikitext-103": _on_hub(
+        "Salesforce/wikitext", config="wikitext-103-raw-v1", valid="validation"
+    ),
+    "lm1b": _on_hub("dvruette/lm1b", valid="test"),
+    "openwebtext": _on_hub("Skylion007/openwebtext"),
+    "fineweb-edu": _on_hub("HuggingFaceFW/fineweb-edu", config="sample-10BT"),
+    "tinystories": _on_hub("roneneldan/TinyStories", valid="validation"),
+    "ptb": _on_hub(
+        "ptb-text-only/ptb_text_only", valid="validation", field="sentence", revision=_PARQUET
+    ),
+    "lambada": _on_hub("EleutherAI/lambada_openai", config="default", split="test"),
+    "ag-news": _on_hub("fancyzhx/ag_news", valid="test"),
+    "pubmed": _on_hub("armanc/scientific_papers", data_dir="pubmed", **_PAPERS),
+    "arxiv": _on_hub("armanc/scientific_papers", data_dir="arxiv", **_PAPERS),
 }
+"""The corpora of the hub that have a name: fields of `HubOptions`. A new one is one entry."""
 
 
 def open_hub(options: HubOptions, spec: str, quiet: bool) -> Source:
@@ -106,15 +93,14 @@ def _split(options: HubOptions, split: str, spec: str, quiet: bool) -> Documents
             revision=options.revision,
             data_dir=options.data_dir,
         )
-    if not {options.field, options.field.partition(".")[0]}.intersection(rows.column_names):
-        raise missing_field(options.field, rows.column_names, f"the dataset {options.name!r}")
+    column_of(options.field, rows.column_names, f"the dataset {options.name!r}")
     said = {key: value for key, value in asdict(options).items() if value or key != "data_dir"}
     identity = digest("hf", 1, said, split, rows._fingerprint)  # as before there was a data_dir
     return Documents(f"split {split} of {spec}", identity, partial(_texts, rows, options.field))
 
 
 def _texts(rows: Any, field: str) -> Iterator[str]:
-    column = field if field in rows.column_names else field.partition(".")[0]
+    column = column_of(field, rows.column_names, rows.info.dataset_name)
     number = 0
     for batch in rows.select_columns([column]).iter(batch_size=1000):
         for value in batch[column]:
