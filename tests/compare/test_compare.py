@@ -45,6 +45,7 @@ def test_compare_writes_what_the_contract_says(
 ) -> None:
     folder = tmp_path / "cmp"
     options = ["--recipes", "standard,bell:std=0.25", "--seeds", 2, "--jobs", 2]
+    options += ["--train.steps", 8, "--validation.every", 2]
     status, text = unmask("compare", "--run", folder, *tiny, *options)
     assert status == 0, text
     found = comparison(folder)

@@ -16,11 +16,10 @@ from unmask.config import Config, load_config, with_options
 from unmask.data.load import load_data
 from unmask.recipe.parse import parse_recipe
 from unmask.run import build_model
-from unmask.train.average import average_of
 from unmask.train.batch import draw_batches
 from unmask.train.device import Stopwatch, autocast, choose_device
 from unmask.train.optim import build_optimizers, learning_rate
-from unmask.train.state import TrainingState
+from unmask.train.state import TrainingState, average_of
 from unmask.train.step import batch_loss, take_step
 from unmask.train.validation import validate
 

@@ -108,13 +108,12 @@ def greedy_matches(
     pair is done at the first that is not. For a causal model: the most probable next token, each
     time.
     """
-    step = _causal_step if model.causal else _confident_step
     verdict = [True] * len(pairs)
     hidden = {i: torch.ones(len(c), dtype=torch.bool) for i, (_, c) in enumerate(pairs) if c}
     while hidden:
         jobs = [_Job(i, mask) for i, mask in hidden.items()]
         for batch in _batches(pairs, jobs, batch_size):
-            for job, left in zip(batch, step(model, pairs, batch, mask_id), strict=True):
+            for job, left in zip(batch, _left_hidden(model, pairs, batch, mask_id), strict=True):
                 verdict[job.pair] = left is not None
                 if left is None or not left.any():
                     del hidden[job.pair]
@@ -191,39 +190,20 @@ def _forward(
     return model(inputs, None if bool(valid.all()) else valid), x, predicted
 
 
-def _logits(
+def _left_hidden(
     model: Denoiser, pairs: Sequence[Pair], batch: list[_Job], mask_id: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Of each job: log-probabilities (k, V) at its k hidden tokens, and these tokens, (k,)."""
+) -> Iterator[Tensor | None]:
+    """What stays hidden of each job after a greedy step; None if that reveals a wrong token.
+
+    A denoiser reveals the token it is surest of, a causal model all of them.
+    """
     hidden, x, predicted = _forward(model, pairs, batch, mask_id)
     logits = F.linear(hidden[predicted], model.head.weight, model.head.bias)
     counts = predicted.sum(dim=1).tolist()
-    yield from zip(
-        logits.to(finest(logits.device)).log_softmax(dim=-1).cpu().split(counts),
-        x[predicted].cpu().split(counts),
-        strict=True,
-    )
-
-
-def _confident_step(
-    model: Denoiser, pairs: Sequence[Pair], batch: list[_Job], mask_id: int
-) -> list[Tensor | None]:
-    """What stays hidden after revealing each job's surest token; None if it is a wrong one."""
-    after = list[Tensor | None]()
-    for job, (logits, tokens) in zip(batch, _logits(model, pairs, batch, mask_id), strict=True):
-        best, guess = logits.max(dim=1)
-        surest = int(best.argmax())
+    logp = logits.to(finest(logits.device)).log_softmax(dim=-1).cpu().split(counts)
+    for job, found, tokens in zip(batch, logp, x[predicted].cpu().split(counts), strict=True):
+        best, guess = found.max(dim=1)
+        revealed = slice(None) if model.causal else best.argmax()
         left = job.mask.clone()
-        left[job.mask.nonzero()[surest]] = False
-        after.append(left if guess[surest] == tokens[surest] else None)
-    return after
-
-
-def _causal_step(
-    model: Denoiser, pairs: Sequence[Pair], batch: list[_Job], mask_id: int
-) -> list[Tensor | None]:
-    """Nothing stays hidden where every next token is the most probable one; else None."""
-    return [
-        torch.zeros_like(job.mask) if torch.equal(logits.argmax(dim=1), tokens) else None
-        for job, (logits, tokens) in zip(batch, _logits(model, pairs, batch, mask_id), strict=True)
-    ]
+        left[job.mask.nonzero()[revealed]] = False
+        yield left if torch.equal(guess[revealed], tokens[revealed]) else None

@@ -68,8 +68,8 @@ def _by_moment(curves: Record, key: str, label: str, shade: bool) -> Figure:
                 axes.plot(curves["t"], values, **line_of(arm, markersize=3.5))
                 shown += [] if arm in shown else [arm]
         axes.set_title(f"step {moment:,}")
-        axes.set_ylim(bottom=0)
         mask_rate_axis(axes)
+    every[0].set_ylim(bottom=0)  # of all, once all are drawn
     every[0].set_ylabel(label)
     extra = [(Patch(color=GREY, alpha=0.35, linewidth=0), "the lowest c(t) measured")]
     legend(drawing, sorted(shown, key=lambda arm: arm.index), extra if shade else [])
@@ -207,7 +207,7 @@ def _noise_share(entries: list[Record]) -> Plot:
             axes.plot(_middles(entry), share, **line_of(_key(entry), markersize=3.5))
         axes.set_title(_NAMES[weight])
         mask_rate_axis(axes)
-        axes.set_ylim(bottom=0)
+    every[0].set_ylim(bottom=0)
     every[0].set_ylabel("share of the noise (%)")
     legend(drawing, [_key(entry) for entry in entries])
     caption = (
