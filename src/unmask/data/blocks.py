@@ -276,10 +276,5 @@ def read_blocks(folder: Path, facts: Facts) -> Blocks:
     tokens = np.memmap(folder / _TOKENS, dtype=facts.dtype, mode="r", shape=shape)
     lengths = np.fromfile(folder / _LENGTHS, dtype=np.int32)
     full = bool((lengths == facts.block_size).all())
-    return Blocks(
-        tokens,
-        None if full else lengths,
-        facts.tokens,
-        facts.bytes,
-        coverage=facts.coverage,
-    )
+    lengths_or_full = None if full else lengths
+    return Blocks(tokens, lengths_or_full, facts.tokens, facts.bytes, coverage=facts.coverage)

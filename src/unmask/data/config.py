@@ -1,6 +1,6 @@
 """What a run reads: the ``corpus`` section of the configuration."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -11,53 +11,41 @@ from unmask.base.section import Section
 class CorpusConfig(Section):
     """Which text is read, how it becomes tokens and how those are packed into blocks."""
 
-    source: Annotated[
-        str,
-        Field(
-            description="text to train on: a named corpus (python-stdlib, tinystories, ...), "
-            "hf:NAME, or a file, folder or pattern; several joined by ' + ', a mixture where each "
-            "has a weight (a.jsonl:weight=3 + tinystories:weight=1)"
-        ),
-    ] = "python-stdlib"
-    valid_source: Annotated[
-        str | None,
-        Field(
-            description="a second source, all of it (its training split if it has splits) "
-            "validation text; without it the source's own validation split or held-out documents"
-        ),
-    ] = None
-    valid_fraction: Annotated[
-        float,
-        Field(
-            gt=0,
-            le=0.5,
-            description="fraction of documents held out, chosen by their hash, "
-            "when there is no validation split",
-        ),
-    ] = 0.05
-    tokenizer: Annotated[
-        str,
-        Field(
-            description="bytes, bpe:N (trained on the training text, N entries in all), "
-            "or the name or folder of a Hugging Face tokenizer"
-        ),
-    ] = "bytes"
-    block_size: Annotated[int, Field(ge=2, le=2**20, description="tokens in a block")] = 128
-    packing: Annotated[
-        Literal["wrap", "pad"],
-        Field(
-            description="wrap: documents joined and cut into full blocks; "
-            "pad: one document a block, cut or padded"
-        ),
-    ] = "wrap"
-    transform: Annotated[
-        str,
-        Field(
-            description="order that a block's tokens are read in: none, permute-positions, "
-            "shuffle-tokens, reverse (one fixed order of the positions; an order of each block's "
-            "own; backwards)"
-        ),
-    ] = "none"
+    source: str = Field(
+        "python-stdlib",
+        description="text to train on: a named corpus (python-stdlib, tinystories, ...), "
+        "hf:NAME, or a file, folder or pattern; several joined by ' + ', a mixture where each "
+        "has a weight (a.jsonl:weight=3 + tinystories:weight=1)",
+    )
+    valid_source: str | None = Field(
+        None,
+        description="a second source, all of it (its training split if it has splits) "
+        "validation text; without it the source's own validation split or held-out documents",
+    )
+    valid_fraction: float = Field(
+        0.05,
+        gt=0,
+        le=0.5,
+        description="fraction of documents held out, chosen by their hash, "
+        "when there is no validation split",
+    )
+    tokenizer: str = Field(
+        "bytes",
+        description="bytes, bpe:N (trained on the training text, N entries in all), "
+        "or the name or folder of a Hugging Face tokenizer",
+    )
+    block_size: int = Field(128, ge=2, le=2**20, description="tokens in a block")
+    packing: Literal["wrap", "pad"] = Field(
+        "wrap",
+        description="wrap: documents joined and cut into full blocks; "
+        "pad: one document a block, cut or padded",
+    )
+    transform: str = Field(
+        "none",
+        description="order that a block's tokens are read in: none, permute-positions, "
+        "shuffle-tokens, reverse (one fixed order of the positions; an order of each block's "
+        "own; backwards)",
+    )
 
     @field_validator("source", "valid_source", mode="before")
     @classmethod

@@ -72,21 +72,6 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def checked_text(value: Any, field: str, where: str) -> str:
-    """Return ``value`` if it is text that UTF-8 can hold.
-
-    Raises:
-        UserError: it is not; ``where`` names the file and row.
-    """
-    if not isinstance(value, str):
-        raise UserError(f"{where}: field {field!r} is not text but {type(value).__name__}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{where}: field {field!r} has half a surrogate pair, no text") from None
-    return value
-
-
 def text_at(row: Mapping[str, Any], field: str, where: str) -> str:
     """Return a record's text.
 
@@ -105,7 +90,13 @@ def text_at(row: Mapping[str, Any], field: str, where: str) -> str:
             names = value if isinstance(value, Mapping) else ()
             raise missing_field(field, [f"{inside}{name}" for name in names], where)
         value, inside = value[name], f"{inside}{name}."
-    return checked_text(value, field, where)
+    if not isinstance(value, str):
+        raise UserError(f"{where}: field {field!r} is not text but {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{where}: field {field!r} has half a surrogate pair, no text") from None
+    return value
 
 
 def missing_field(field: str, fields: Sequence[str], where: str) -> UserError:

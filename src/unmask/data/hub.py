@@ -36,45 +36,32 @@ class HubOptions:
 _PARQUET = "refs/convert/parquet"
 """The hub's own conversion of a dataset that is a script, and scripts are never run."""
 
+
+def _on_hub(name: str, **options: str) -> dict[str, str]:
+    return {"name": name, **options}
+
+
+_PAPERS = {"valid": "validation", "field": "article", "revision": _PARQUET}
+
 PRESETS: dict[str, dict[str, str]] = {
-    "text8": {"name": "afmck/text8", "valid": "validation"},
-    "wikitext-2": {
-        "name": "Salesforce/wikitext",
-        "config": "wikitext-2-raw-v1",
-        "valid": "validation",
-    },
-    "wikitext-103": {
-        "name": "Salesforce/wikitext",
-        "config": "wikitext-103-raw-v1",
-        "valid": "validation",
-    },
-    "lm1b": {"name": "dvruette/lm1b", "valid": "test"},
-    "openwebtext": {"name": "Skylion007/openwebtext"},
-    "fineweb-edu": {"name": "HuggingFaceFW/fineweb-edu", "config": "sample-10BT"},
-    "tinystories": {"name": "roneneldan/TinyStories", "valid": "validation"},
-    "ptb": {
-        "name": "ptb-text-only/ptb_text_only",
-        "valid": "validation",
-        "field": "sentence",
-        "revision": _PARQUET,
-    },
-    "lambada": {"name": "EleutherAI/lambada_openai", "config": "default", "split": "test"},
-    "ag-news": {"name": "fancyzhx/ag_news", "valid": "test"},
-    "pubmed": {
-        "name": "armanc/scientific_papers",
-        "data_dir": "pubmed",
-        "valid": "validation",
-        "field": "article",
-        "revision": _PARQUET,
-    },
-    "arxiv": {
-        "name": "armanc/scientific_papers",
-        "data_dir": "arxiv",
-        "valid": "validation",
-        "field": "article",
-        "revision": _PARQUET,
-    },
+    "text8": _on_hub("afmck/text8", valid="validation"),
+    "wikitext-2": _on_hub("Salesforce/wikitext", config="wikitext-2-raw-v1", valid="validation"),
+    "wikitext-103": _on_hub(
+        "Salesforce/wikitext", config="wikitext-103-raw-v1", valid="validation"
+    ),
+    "lm1b": _on_hub("dvruette/lm1b", valid="test"),
+    "openwebtext": _on_hub("Skylion007/openwebtext"),
+    "fineweb-edu": _on_hub("HuggingFaceFW/fineweb-edu", config="sample-10BT"),
+    "tinystories": _on_hub("roneneldan/TinyStories", valid="validation"),
+    "ptb": _on_hub(
+        "ptb-text-only/ptb_text_only", valid="validation", field="sentence", revision=_PARQUET
+    ),
+    "lambada": _on_hub("EleutherAI/lambada_openai", config="default", split="test"),
+    "ag-news": _on_hub("fancyzhx/ag_news", valid="test"),
+    "pubmed": _on_hub("armanc/scientific_papers", data_dir="pubmed", **_PAPERS),
+    "arxiv": _on_hub("armanc/scientific_papers", data_dir="arxiv", **_PAPERS),
 }
+"""The corpora of the hub that have a name: fields of `HubOptions`. A new one is one entry."""
 
 
 def open_hub(options: HubOptions, spec: str, quiet: bool) -> Source:

@@ -1,6 +1,6 @@
 """From a configuration to tokenizer and blocks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from unmask.data.cache import cache_folder, kept
 from unmask.data.config import CorpusConfig
 from unmask.data.documents import Documents, Source, digest, hold_out, joined
 from unmask.data.mixture import in_proportion, side_by_side
-from unmask.data.progress import Display, Watch
+from unmask.data.progress import Display
 from unmask.data.recorded import check_same_corpus
 from unmask.data.sources import Share, open_corpus
 from unmask.data.tokenizers import Tokenizer, load_tokenizer
@@ -85,24 +85,17 @@ def load_data(
     text = joined([part.documents for part in train])  # which a bpe:N is trained on
     with display.stage("training the tokenizer") as watch:
         tokenizer = load_tokenizer(config.tokenizer, watch(text), text.identity, cache)
-
-    def pack(name: str, split: _Split) -> list[_Packed]:
-        with display.stage(f"packing the {name} text") as watch:
-            return [
-                _pack(watch, part.documents, tokenizer, config.block_size, config.packing, cache)
-                for part in split
-            ]
-
-    packed = {"training": pack("training", train), "validation": pack("validation", valid)}
-    for name, parts in packed.items():
-        for blocks, _ in parts:
-            _warn_of_loss(f"the {name} text", blocks, display)
+    how = config.block_size, config.packing
+    packed = {
+        name: [
+            _pack(display, f"the {name} text", part.documents, tokenizer, *how, cache)
+            for part in split
+        ]
+        for name, split in (("training", train), ("validation", valid))
+    }
     _check_lengths(packed, config.block_size)
-    train_blocks = _together(side_by_side, packed["training"], train)
-    valid_blocks = _together(in_proportion, packed["validation"], valid)
-    train_blocks, valid_blocks = (
-        replace(blocks, transform=config.transform) for blocks in (train_blocks, valid_blocks)
-    )
+    train_blocks = side_by_side(*_weighted(packed["training"], train))
+    valid_blocks = in_proportion(*_weighted(packed["validation"], valid))
     _warn_of_padding(train_blocks, display)
     facts = {
         "source": config.source,
@@ -112,6 +105,8 @@ def load_data(
         "train": _facts(train, packed["training"]),
         "valid": _facts(valid, packed["validation"]),
     }
+    train_blocks = replace(train_blocks, transform=config.transform)
+    valid_blocks = replace(valid_blocks, transform=config.transform)
     return Data(tokenizer, train_blocks, valid_blocks, facts)
 
 
@@ -139,17 +134,15 @@ def pack_own_validation(
     """
     train, valid = _splits(config, None)
     _check_same(run, config, train, valid)
-    packed, display = [], Display(console)
-    with display.stage("packing the validation text") as watch:
-        for part in valid:
-            folder = cache_folder(cache)
-            packed.append(_pack(watch, part.documents, tokenizer, block_size, packing, folder))
+    display, cache = Display(console), cache_folder(cache)
+    packed = [
+        _pack(display, "the validation text", p.documents, tokenizer, block_size, packing, cache)
+        for p in valid
+    ]
     if not all(len(blocks) for blocks, _ in packed):
         name = " + ".join(part.documents.name for part in valid)
         raise UserError(f"{name} is shorter than one block of {block_size} tokens")
-    for blocks, _ in packed:
-        _warn_of_loss("the validation text", blocks, display)
-    return _together(in_proportion, packed, valid)
+    return in_proportion(*_weighted(packed, valid))
 
 
 def whole_text(spec: str, console: Console | None = None) -> Documents:
@@ -181,11 +174,8 @@ def pack_text(
     Raises:
         UserError: the tokenizer loses most of the text.
     """
-    display = Display(console)
-    with display.stage(f"packing {documents.name}") as watch:
-        blocks, _ = _pack(watch, documents, tokenizer, block_size, packing, cache_folder(cache))
-    _warn_of_loss(documents.name, blocks, display)
-    return blocks
+    display, folder = Display(console), cache_folder(cache)
+    return _pack(display, documents.name, documents, tokenizer, block_size, packing, folder)[0]
 
 
 # --- from sources to splits -------------------------------------------------------------------
@@ -246,29 +236,33 @@ def _identity(train: _Split, valid: _Split) -> str:
 
 
 def _pack(
-    watch: Watch,
+    display: Display,
+    name: str,
     documents: Documents,
     tokenizer: Tokenizer,
     block_size: int,
     packing: str,
     cache: Path,
 ) -> _Packed:
+    """Blocks from the cache, or packed into it; warns of what they do not hold."""
     key = digest("blocks", 2, documents.identity, tokenizer.fingerprint, block_size, packing)
-    folder = kept(
-        cache,
-        f"blocks/{key}",
-        whole=lambda folder: read_facts(folder) is not None,
-        make=lambda folder: write_blocks(folder, watch(documents), tokenizer, block_size, packing),
-    )
+    with display.stage(f"packing {name}") as watch:
+        folder = kept(
+            cache,
+            f"blocks/{key}",
+            whole=lambda folder: read_facts(folder) is not None,
+            make=lambda new: write_blocks(new, watch(documents), tokenizer, block_size, packing),
+        )
     found = read_facts(folder)
     assert found is not None  # `kept` has just looked
-    return read_blocks(folder, found), found
+    blocks = read_blocks(folder, found)
+    if (warning := blocks.coverage.warning(name)) is not None:
+        display.line(f"warning: {warning}")
+    return blocks, found
 
 
-def _together(
-    join: Callable[[list[Blocks], list[int]], Blocks], packed: list[_Packed], split: _Split
-) -> Blocks:
-    return join([blocks for blocks, _ in packed], [part.weight for part in split])
+def _weighted(packed: list[_Packed], split: _Split) -> tuple[list[Blocks], list[int]]:
+    return [blocks for blocks, _ in packed], [part.weight for part in split]
 
 
 def _check_lengths(packed: dict[str, list[_Packed]], block_size: int) -> None:
@@ -279,11 +273,6 @@ def _check_lengths(packed: dict[str, list[_Packed]], block_size: int) -> None:
             f"corpus.block_size {block_size} is longer than the {name} split "
             f"({counted(shortest.tokens, 'token')}); at most {shortest.tokens}"
         )
-
-
-def _warn_of_loss(text: str, blocks: Blocks, display: Display) -> None:
-    if (warning := blocks.coverage.warning(text)) is not None:
-        display.line(f"warning: {warning}")
 
 
 def _warn_of_padding(blocks: Blocks, display: Display) -> None:
@@ -302,13 +291,8 @@ def _facts(split: _Split, packed: list[_Packed]) -> dict[str, Any]:
     if len(split) == 1:
         return asdict(packed[0][1])
     parts = [
-        {
-            "source": part.spec,
-            "weight": part.weight,
-            "sha256": part.documents.identity,
-            **asdict(facts),
-        }
-        for part, (_, facts) in zip(split, packed, strict=True)
+        {"source": spec, "weight": weight, "sha256": documents.identity, **asdict(facts)}
+        for (spec, weight, documents), (_, facts) in zip(split, packed, strict=True)
     ]
     sums = {name: sum(part[name] for part in parts) for name in _COUNTS}
     return asdict(packed[0][1]) | sums | {"parts": parts}

@@ -16,13 +16,10 @@ def side_by_side(corpora: Sequence[Blocks], weights: Sequence[int]) -> Blocks:
     if len(corpora) == 1:
         return corpora[0]
     parts = tuple(Part(len(blocks), w) for blocks, w in zip(corpora, weights, strict=True))
+    n_tokens, n_bytes = sum(b.n_tokens for b in corpora), sum(b.n_bytes for b in corpora)
+    coverage = _coverage(corpora)
     return Blocks(
-        Rows(_arrays(corpora)),
-        _lengths(corpora),
-        sum(blocks.n_tokens for blocks in corpora),
-        sum(blocks.n_bytes for blocks in corpora),
-        coverage=_coverage(corpora),
-        mixed=parts,
+        _rows(corpora), _lengths(corpora), n_tokens, n_bytes, coverage=coverage, mixed=parts
     )
 
 
@@ -47,13 +44,8 @@ def in_proportion(corpora: Sequence[Blocks], weights: Sequence[int]) -> Blocks:
     held = np.full(len(order), corpora[0].block_size) if lengths is None else lengths
     tokens = np.add.reduceat(held, np.cumsum(taken) - taken)
     n_bytes = sum(t * b.n_bytes / b.n_tokens for t, b in zip(tokens, corpora, strict=True))
-    return Blocks(
-        Rows(_arrays(corpora), order),
-        lengths,
-        int(tokens.sum()),
-        round(n_bytes),
-        coverage=_coverage(corpora),
-    )
+    rows, n_tokens = _rows(corpora, order), int(tokens.sum())
+    return Blocks(rows, lengths, n_tokens, round(n_bytes), coverage=_coverage(corpora))
 
 
 def _coverage(corpora: Sequence[Blocks]) -> Coverage:
@@ -64,8 +56,9 @@ def _coverage(corpora: Sequence[Blocks]) -> Coverage:
     )
 
 
-def _arrays(corpora: Sequence[Blocks]) -> tuple[NDArray[np.generic], ...]:
-    return tuple(blocks.tokens for blocks in corpora if not isinstance(blocks.tokens, Rows))
+def _rows(corpora: Sequence[Blocks], order: NDArray[np.int64] | None = None) -> Rows:
+    arrays = (blocks.tokens for blocks in corpora)
+    return Rows(tuple(array for array in arrays if not isinstance(array, Rows)), order)
 
 
 def _lengths(corpora: Sequence[Blocks]) -> NDArray[np.int32] | None:

@@ -1,11 +1,11 @@
 """What a run records of its corpus, and whether a corpus is still that one."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from unmask.base.errors import UserError
+from unmask.base.files import parse_json, read_utf8
 from unmask.data.tokenizers import Tokenizer, saved_tokenizer
 
 RECORD = "corpus.json"
@@ -18,14 +18,9 @@ def recorded_facts(run: Path) -> dict[str, Any]:
         UserError: there are none, or they cannot be read.
     """
     path = run / RECORD
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(facts["sha256"], str):
-            return dict(facts)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass
+    facts = parse_json(read_utf8(path), str(path))
+    if isinstance(facts, dict) and isinstance(facts.get("sha256"), str):
+        return facts
     raise UserError(f"{path} is damaged: it does not say what the run was trained on")
 
 

@@ -1,7 +1,7 @@
 """Where text comes from: named corpora, the Hugging Face hub, or files; one or several.
 
 A source is written ``NAME[:key=value,...]`` or as a path or pattern. A new named corpus is one
-entry in `named_sources`, or one row in `unmask.data.hub.PRESETS` if it is on the hub.
+entry in `named_sources`, or one entry in `unmask.data.hub.PRESETS` if it is on the hub.
 
 Several are joined by `` + ``. As they are, they are one corpus; where each has a ``weight=``, they
 are a mixture: ``a.jsonl:field=body,weight=3 + python-stdlib:weight=1``.
@@ -178,30 +178,23 @@ def _python_text(data: bytes) -> str | None:
         return None  # a sample of a wrong encoding, kept in the library on purpose
 
 
-def _hub(rest: str, spec: str, quiet: bool) -> Source:
-    name, _, options = rest.partition(":")
-    if not name:
-        raise UserError(f"{spec!r} names no dataset; write hf:NAME or hf:NAME:split=train,...")
-    chosen = build(HubOptions, {"name": name, **_no_name(options, spec)}, f"corpus {spec!r}")
-    return open_hub(chosen, spec, quiet)
-
-
-def _preset(preset: dict[str, str], rest: str, spec: str, quiet: bool) -> Source:
-    chosen = build(HubOptions, {**preset, **_no_name(rest, spec)}, f"corpus {spec!r}")
-    return open_hub(chosen, spec, quiet)
-
-
-def _no_name(rest: str, spec: str) -> dict[str, str]:
+def _hub(preset: dict[str, str], rest: str, spec: str, quiet: bool) -> Source:
+    """A dataset of the hub; one without a preset is named before its options."""
+    if not preset:
+        name, _, rest = rest.partition(":")
+        if not name:
+            raise UserError(f"{spec!r} names no dataset; write hf:NAME or hf:NAME:split=train,...")
+        preset = {"name": name}
     options = parse_options(rest, spec)
     if "name" in options:
         raise UserError(f"{spec!r}: the dataset's name is not an option; write hf:NAME")
-    return options
+    return open_hub(build(HubOptions, {**preset, **options}, f"corpus {spec!r}"), spec, quiet)
 
 
 def named_sources() -> dict[str, Callable[[str, str, bool], Source]]:
     """What opens the corpora that have a name: (options, the whole spec, quiet) -> the corpus."""
     return {
         "python-stdlib": _standard_library,
-        **{name: partial(_preset, preset) for name, preset in PRESETS.items()},
-        "hf": _hub,
+        **{name: partial(_hub, preset) for name, preset in PRESETS.items()},
+        "hf": partial(_hub, {}),
     }

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from unmask.base.errors import UserError
+from unmask.base.errors import UserError, shown
 from unmask.base.files import sha256_of, write_whole
 from unmask.base.hub import loading
+from unmask.base.numbers import whole_number
 from unmask.data.cache import kept
 from unmask.data.documents import digest
 
@@ -301,13 +302,13 @@ def load_tokenizer(spec: str, train: Iterable[str], identity: str, cache: Path) 
     if spec == "bytes":
         return ByteTokenizer()
     if spec.startswith("bpe:"):
-        size = spec.removeprefix("bpe:")
-        if not size.isdecimal() or int(size) < _SMALLEST_BPE:
+        size = whole_number(spec.removeprefix("bpe:"))
+        if size is None or size < _SMALLEST_BPE:
             raise UserError(
-                f"corpus.tokenizer {spec!r}: N must be a whole number of at least "
+                f"corpus.tokenizer {shown(spec)}: N must be a whole number of at least "
                 f"{_SMALLEST_BPE} (the bytes, the separator and the mask)"
             )
-        return _kept_bpe(int(size), train, identity, cache)
+        return _kept_bpe(size, train, identity, cache)
     return hub_tokenizer(spec)
 
 
