@@ -3,9 +3,10 @@
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 from pydantic import Field
@@ -13,6 +14,7 @@ from pydantic import Field
 from unmask.base.errors import UserError
 from unmask.base.paths import near_paths
 from unmask.base.section import Section
+from unmask.cli.options import parse
 from unmask.cli.output import print_result
 from unmask.config import (
     Config,
@@ -22,6 +24,11 @@ from unmask.config import (
     preset_as_shown,
     preset_names,
 )
+
+if TYPE_CHECKING:
+    from unmask.base.console import PlainConsole
+    from unmask.compare.launch import Interrupted
+    from unmask.run import Run
 
 DEFAULT_PRESET = "nano"
 PRESET_HELP = f"Where to start: {', '.join(preset_names())}, or several, the last over the first."
@@ -40,6 +47,14 @@ class ModelOptions(Section):
     )
 
 
+class RunArguments(ModelOptions):
+    """What every command on a trained run takes."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")] = Field(
+        description="folder of the run"
+    )
+
+
 class TrainedOptions(Section):
     """What every command that trains takes."""
 
@@ -50,19 +65,76 @@ class TrainedOptions(Section):
     )
 
 
-STOPPED = "stopped, and the runs have saved themselves; repeat the command to go on"
-"""What is said when a signal ends a comparison."""
+class ComparisonOptions(TrainedOptions):
+    """What every command that compares runs takes."""
+
+    seeds: int = Field(1, ge=1, description="seeds for each recipe; an interval needs at least two")
+    jobs: int = Field(
+        0, ge=0, description="runs at once, the cores divided between them; 0: one for two cores"
+    )
+
+    @property
+    def jobs_at_once(self) -> int:
+        """Runs at once: as asked, or for 0 one for each two cores."""
+        return self.jobs or max(1, (os.cpu_count() or 1) // 2)
 
 
-def jobs_at_once(jobs: int) -> int:
-    """Runs at once: as asked, or for 0 one for each two cores."""
-    return jobs or max(1, (os.cpu_count() or 1) // 2)
+class StudyOptions(Section):
+    """What every command that writes a study takes."""
+
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        False, description="print the record as JSON instead of the conclusion"
+    )
+
+
+T = TypeVar("T", bound=TrainedOptions)
+
+
+def parse_trained(kind: type[T], command: str, arguments: Sequence[str], **defaults: Any) -> T:
+    """Read the options of a command that trains, over preset, file and other defaults."""
+    values = {"config_values": base_config(arguments), "run": tyro.MISSING, **defaults}
+    return parse(kind, command, arguments, **values)
+
+
+def open_on_device(folder: Path, asked: ModelOptions) -> "Run":
+    """Open a run with the checkpoint and on the device that are asked for."""
+    from unmask.run import open_run
+    from unmask.train.device import choose_device
+
+    device = choose_device(asked.device)  # told before anything is read
+    run = open_run(folder, asked.checkpoint)
+    run.model.to(device)
+    return run
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show on a terminal's standard error how far the work is: called with what is done of what."""
+    from rich.progress import Progress
+
+    from unmask.base.console import PlainConsole
+
+    console = PlainConsole(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def stopped(interrupted: "Interrupted", console: "PlainConsole") -> int:
+    """Say what is left of a comparison that a signal ended; the exit status."""
+    console.print("stopped, and the runs have saved themselves; repeat the command to go on")
+    return 128 + interrupted.number
+
+
+def print_json(record: Any) -> None:
+    """Print a record as one line of JSON."""
+    print_result(json.dumps(record, allow_nan=False))
 
 
 def show_study(record: dict[str, Any], page: Path, as_json: bool) -> None:
     """Print a study's record as JSON, or its conclusion and where its page is."""
     if as_json:
-        print_result(json.dumps(record, allow_nan=False))
+        print_json(record)
         return
     for line in record["conclusion"]:
         print_result(line)

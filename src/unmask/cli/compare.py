@@ -3,23 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import tyro
 from pydantic import Field
 
 from unmask.base.section import nested
-from unmask.cli.base import (
-    STOPPED,
-    TrainedOptions,
-    base_config,
-    default_recipes,
-    jobs_at_once,
-)
-from unmask.cli.options import parse, says_flags
+from unmask.cli.base import ComparisonOptions, default_recipes, parse_trained, stopped
+from unmask.cli.options import says_flags
 from unmask.cli.output import print_result
 from unmask.compare.options import QualityOptions
 
 
-class CompareArguments(TrainedOptions):
+class CompareArguments(ComparisonOptions):
     """Train recipes side by side and measure how much sooner each reaches the baseline's bound.
 
     Runs go to RUN/<recipe>/seed-<s>; finished ones are used again and interrupted ones go on, so
@@ -35,10 +28,6 @@ class CompareArguments(TrainedOptions):
         "standard,bell",
         description="the baseline, then what is compared with it: "
         "NAME[:key=value,...][+train.option=value...]; all: every named recipe, and bell:auto",
-    )
-    seeds: int = Field(1, ge=1, description="seeds for each recipe; an interval needs at least two")
-    jobs: int = Field(
-        0, ge=0, description="runs at once, the cores divided between them; 0: one for two cores"
     )
     minutes: float | None = Field(
         None,
@@ -58,12 +47,8 @@ class CompareArguments(TrainedOptions):
 @says_flags(CompareArguments)
 def compare_command(arguments: Sequence[str]) -> int:
     """Run ``unmask compare``: 0 when every run is done, 1 if one diverged or failed."""
-    default = CompareArguments.model_construct(
-        config_values=base_config(arguments),
-        run=tyro.MISSING,
-        recipes=default_recipes(arguments),
-    )
-    parsed = parse(CompareArguments, "unmask compare", arguments, default)
+    recipes = default_recipes(arguments)
+    parsed = parse_trained(CompareArguments, "unmask compare", arguments, recipes=recipes)
     from unmask.base.console import PlainConsole
     from unmask.compare.arms import parse_arms
     from unmask.compare.launch import Interrupted
@@ -71,7 +56,6 @@ def compare_command(arguments: Sequence[str]) -> int:
     from unmask.compare.report.page import write_report
     from unmask.compare.tables import summary_table
 
-    jobs = jobs_at_once(parsed.jobs)
     arms = parse_arms(parsed.recipes, parsed.config_values)
     console = PlainConsole()
     try:
@@ -79,14 +63,13 @@ def compare_command(arguments: Sequence[str]) -> int:
             arms,
             parsed.seeds,
             parsed.run,
-            jobs=jobs,
+            jobs=parsed.jobs_at_once,
             console=console,
             quality=parsed.quality if parsed.evaluate else None,
             minutes=parsed.minutes,
         )
-    except Interrupted as stopped:
-        console.print(STOPPED)
-        return 128 + stopped.number
+    except Interrupted as interrupted:
+        return stopped(interrupted, console)
     console.print(summary_table(comparison))
     print_result(f"records: {parsed.run / 'comparison.json'}")
     print_result(f"report:  {write_report(parsed.run)}")

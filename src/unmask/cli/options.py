@@ -24,14 +24,14 @@ T = TypeVar("T", bound=Section)
 Run = Callable[[Sequence[str]], int]
 
 
-def parse(kind: type[T], command: str, arguments: Sequence[str], default: T | None = None) -> T:
+def parse(kind: type[T], command: str, arguments: Sequence[str], **defaults: Any) -> T:
     """Read a command's options.
 
     Args:
         kind: its options.
         command: as it is typed, ``unmask sample``.
         arguments: what follows it.
-        default: the values of what is not given; None: those of ``kind``.
+        defaults: values of what is not given, if not those of ``kind``.
 
     Raises:
         UserError: a section refuses a value.
@@ -39,16 +39,18 @@ def parse(kind: type[T], command: str, arguments: Sequence[str], default: T | No
     """
     # Of a value that the parser itself refuses, its message repeats all: it is given the beginning.
     short = [a if len(a) <= SHOWN else f"{a[:SHOWN]}..." for a in arguments]
+    default: Any = kind.model_construct(**defaults) if defaults else tyro.MISSING
     shown = io.StringIO()
     try:
         with redirect_stderr(shown):
-            return tyro.cli(
+            parsed: T = tyro.cli(
                 kind,
                 prog=command,
                 args=list(arguments),
-                default=tyro.MISSING if default is None else default,
+                default=default,
                 registry=_NUMBERS,
             )
+            return parsed
     except SystemExit as end:
         # The parser shows a section's error in a box of its own, under its own names.
         place, cause = "", end.__context__
@@ -57,7 +59,7 @@ def parse(kind: type[T], command: str, arguments: Sequence[str], default: T | No
         if cause is not None:
             raise UserError(*(_placed(kind, place, text) for text in cause.problems)) from None
         if short != list(arguments):
-            parse(kind, command, short, default)
+            parse(kind, command, short, **defaults)
         sys.stderr.write(shown.getvalue())
         raise
 

@@ -4,15 +4,14 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import tyro
 from pydantic import Field
 
 from unmask.base.errors import UserError
 from unmask.base.files import write_whole
 from unmask.base.text import visible
-from unmask.cli.base import ModelOptions, check_output, run_folder
+from unmask.cli.base import RunArguments, check_output, open_on_device, progress_bar, run_folder
 from unmask.cli.options import parse, says_flags
 from unmask.cli.output import print_result
 from unmask.config import Config, load_config
@@ -29,7 +28,7 @@ _LENGTH = 128
 _STEPS = 64
 
 
-class SampleArguments(ModelOptions):
+class SampleArguments(RunArguments):
     """Print texts drawn from a trained run: from nothing, after prompts, or in the gaps of a text.
 
     Examples:
@@ -38,9 +37,6 @@ class SampleArguments(ModelOptions):
     unmask sample runs/a --infill "def add(a, b):[MASK*12]return c"
     """
 
-    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")] = Field(
-        description="folder of the run"
-    )
     num: int = Field(4, ge=1, description="how many texts (for each prompt)")
     length: int | None = Field(
         None,
@@ -98,9 +94,7 @@ def sample_command(arguments: Sequence[str]) -> int:
         check_output(asked.out)
     config = load_config(run_folder(asked.run) / "config.yaml")
     from unmask.base.console import PlainConsole
-    from unmask.run import open_run
     from unmask.sample import SamplerOptions
-    from unmask.train.device import choose_device
 
     options = SamplerOptions(
         asked.sampler,
@@ -111,9 +105,7 @@ def sample_command(arguments: Sequence[str]) -> int:
         asked.block_length,
     )
     _check(asked, template, config)
-    device = choose_device(asked.device)
-    run = open_run(asked.run, asked.checkpoint)
-    run.model.to(device)
+    run = open_on_device(asked.run, asked)
     console = PlainConsole()
     with _progress(run, console, asked.watch) as on_step:
         texts = _texts(run, asked, template, options, on_step)
@@ -226,23 +218,13 @@ def _progress(
 ) -> "Iterator[Callable[[Tensor], None]]":
     """A bar of the tokens filled, or in a terminal the texts themselves as they come."""
     from rich.live import Live
-    from rich.progress import Progress
 
-    from unmask.base.console import PlainConsole
-
-    mask_id = run.tokenizer.mask_id
     if watch and console.is_terminal:
         with Live(console=console, transient=True, refresh_per_second=20) as live:
             yield lambda x: live.update(_view(x, run, console.height))
         return
-    progress = PlainConsole(stderr=True)
-    with Progress(console=progress, transient=True, disable=not progress.is_terminal) as bar:
-        task = bar.add_task("sampling", total=None)
-
-        def on_step(x: "Tensor") -> None:
-            bar.update(task, total=x.numel(), completed=x.numel() - int((x == mask_id).sum()))
-
-        yield on_step
+    with progress_bar("sampling") as show:
+        yield lambda x: show(int((x != run.tokenizer.mask_id).sum()), x.numel())
 
 
 def _view(x: "Tensor", run: "Run", height: int) -> "Group":

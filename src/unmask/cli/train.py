@@ -4,11 +4,10 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-import tyro
 from pydantic import Field
 
-from unmask.cli.base import TrainedOptions, base_config
-from unmask.cli.options import parse, says_flags
+from unmask.cli.base import TrainedOptions, parse_trained
+from unmask.cli.options import says_flags
 
 
 class TrainArguments(TrainedOptions):
@@ -30,8 +29,7 @@ class TrainArguments(TrainedOptions):
 @says_flags(TrainArguments)
 def train_command(arguments: Sequence[str]) -> int:
     """Run ``unmask train``: 0 when done, 128 + the signal's number when stopped by one."""
-    default = TrainArguments.model_construct(config_values=base_config(arguments), run=tyro.MISSING)
-    parsed = parse(TrainArguments, "unmask train", arguments, default)
+    parsed = parse_trained(TrainArguments, "unmask train", arguments)
     from unmask.base.console import PlainConsole
     from unmask.run import train_run
 

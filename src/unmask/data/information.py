@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from unmask.base.errors import UserError
+from unmask.base.wording import counted
 from unmask.data.blocks import Blocks
 from unmask.diffusion.noise import Stream, uniform_double
 
@@ -98,8 +99,8 @@ def read_text(blocks: Blocks, most: int = MOST_TOKENS) -> Text:
     found = int((unit >= 0).sum())
     if found < _FEWEST_TOKENS or groups < 2:
         raise UserError(
-            f"the corpus is too short to measure its locality: {found:,} training tokens in "
-            f"{n:,} blocks; at least {_FEWEST_TOKENS:,} tokens in 2 blocks"
+            f"the corpus is too short to measure its locality: {counted(found, 'training token')} "
+            f"in {counted(n, 'block')}; at least {_FEWEST_TOKENS:,} tokens in 2 blocks"
         )
     return Text(x.flatten().numpy(), unit, group, groups)
 

