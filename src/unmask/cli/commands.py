@@ -10,36 +10,25 @@ Run = Callable[[Sequence[str]], int]
 
 
 @dataclass(frozen=True)
-class Command:
-    """A command: where its function is, as ``module:name``, and what it does in a line.
-
-    The module is imported when the command is run: another's help need not wait for it.
-    """
-
-    place: str
-    summary: str
-
-    def run(self, arguments: Sequence[str]) -> int:
-        """Run it with its arguments; the exit status."""
-        run: Run = pkgutil.resolve_name(self.place)
-        return run(arguments)
-
-
-@dataclass(frozen=True)
 class Group:
     """Commands that are chosen by the first argument.
 
+    The command NAME is the function ``NAME_command`` of the module NAME, which is imported when the
+    command is run: another's help need not wait for it.
+
     Attributes:
         name: as it is typed, ``unmask analyze``.
+        package: where the commands' modules are.
         kind: what one of its commands is, ``analysis``.
         about: what they are for, in a line.
-        commands: by name.
+        commands: what each does, in a line, by name.
     """
 
     name: str
+    package: str
     kind: str
     about: str
-    commands: Mapping[str, Command]
+    commands: Mapping[str, str]
 
     def run(self, arguments: Sequence[str]) -> int:
         """Run the command that is named first; show the help where it is asked for.
@@ -55,7 +44,8 @@ class Group:
             if name.startswith("-"):
                 raise UserError(f"{self.name} needs the name of its {self.kind} before {name}")
             raise unknown(self.kind, name, self.commands)
-        return self.commands[name].run(rest)
+        run: Run = pkgutil.resolve_name(f"{self.package}.{name}:{name}_command")
+        return run(rest)
 
     def help(self) -> str:
         """What ``--help`` shows."""
@@ -72,5 +62,5 @@ usage: {self.name} {what} [OPTIONS]
     def listed(self) -> str:
         """A line for each command."""
         width = max(map(len, self.commands)) + 2
-        lines = (f"  {name:<{width}}{command.summary}" for name, command in self.commands.items())
+        lines = (f"  {name:<{width}}{summary}" for name, summary in self.commands.items())
         return "\n".join(lines)

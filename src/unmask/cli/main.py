@@ -13,7 +13,7 @@ from types import FrameType
 
 from unmask import __version__
 from unmask.base.errors import UserError
-from unmask.cli.commands import Command, Group
+from unmask.cli.commands import Group
 from unmask.cli.output import open_streams, print_error
 
 BAD_INPUT = 2
@@ -21,27 +21,16 @@ BROKEN_PIPE = 128 + signal.SIGPIPE
 
 COMMANDS = Group(
     "unmask",
+    "unmask.cli",
     "command",
     "Train masked diffusion language models fast, see why they are slow, prove the speed-up.",
     {
-        "train": Command(
-            "unmask.cli.train:train_command", "train a model in a run folder, or resume one"
-        ),
-        "compare": Command(
-            "unmask.cli.compare:compare_command",
-            "train recipes side by side and measure the speed-up",
-        ),
-        "analyze": Command(
-            "unmask.cli.analyze:analyze_command", "see why a corpus or a run is slow to learn"
-        ),
-        "report": Command(
-            "unmask.cli.report:report_command", "make a comparison's report again from its records"
-        ),
-        "evaluate": Command(
-            "unmask.cli.evaluate:evaluate_command",
-            "measure the likelihood of a text under a model, its own texts, or tasks",
-        ),
-        "sample": Command("unmask.cli.sample:sample_command", "print texts drawn from a run"),
+        "train": "train a model in a run folder, or resume one",
+        "compare": "train recipes side by side and measure the speed-up",
+        "analyze": "see why a corpus or a run is slow to learn",
+        "report": "make a comparison's report again from its records",
+        "evaluate": "measure the likelihood of a text under a model, its own texts, or tasks",
+        "sample": "print texts drawn from a run",
     },
 )
 

@@ -93,10 +93,10 @@ class Blocks:
         counts = np.zeros(0, dtype=np.int64)
         for rows in indices.split(max(1, _TOKENS_AT_A_TIME // self.block_size)):
             x, valid = self.batch(rows)
-            seen = np.bincount((x if valid is None else x[valid]).flatten().numpy())
-            longer, shorter = (seen, counts) if len(seen) > len(counts) else (counts, seen)
-            counts = longer.copy()
-            counts[: len(shorter)] += shorter
+            ids = (x if valid is None else x[valid]).flatten().numpy()
+            seen = np.bincount(ids, minlength=len(counts))
+            seen[: len(counts)] += counts
+            counts = seen
         return torch.from_numpy(counts)
 
     def unigram_entropy(self) -> float:

@@ -99,6 +99,18 @@ def text_at(row: Mapping[str, Any], field: str, where: str) -> str:
     return value
 
 
+def column_of(field: str, columns: Sequence[str], where: str) -> str:
+    """The column that holds a field: of its name, or for ``a.b`` the one of the name ``a``.
+
+    Raises:
+        UserError: there is none.
+    """
+    for name in (field, field.partition(".")[0]):
+        if name in columns:
+            return name
+    raise missing_field(field, columns, where)
+
+
 def missing_field(field: str, fields: Sequence[str], where: str) -> UserError:
     """Build the error for a row that lacks ``field``."""
     names = listed(fields, _FIELDS_NAMED) or "none"

@@ -17,7 +17,7 @@ from unmask.base.files import sha256_of
 from unmask.base.paths import exists, missing_path
 from unmask.base.spec import build
 from unmask.base.wording import counted, listed
-from unmask.data.documents import Documents, Source, digest, missing_field, text_at
+from unmask.data.documents import Documents, Source, column_of, digest, missing_field, text_at
 from unmask.data.streams import COMPRESSIONS, readable, text_lines
 
 _NAMED = 3  # of the things that are left out
@@ -282,10 +282,7 @@ def _read_parquet(path: Path, field: str) -> Iterator[str]:
         raise UserError(f"{path}: parquet files are compressed inside; decompress this one first")
     with readable(path, pyarrow.ArrowException):
         table = pyarrow.parquet.ParquetFile(path)
-        names = table.schema_arrow.names
-        column = field if field in names else field.partition(".")[0]
-        if column not in names:
-            raise missing_field(field, names, str(path))
+        column = column_of(field, table.schema_arrow.names, str(path))
         number = 0
         for batch in table.iter_batches(batch_size=1000, columns=[column]):
             for value in _column(batch, path, number):

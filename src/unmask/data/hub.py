@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from unmask.base.hub import loading
-from unmask.data.documents import Documents, Source, digest, missing_field, text_at
+from unmask.data.documents import Documents, Source, column_of, digest, text_at
 
 
 @dataclass(frozen=True)
@@ -93,15 +93,14 @@ def _split(options: HubOptions, split: str, spec: str, quiet: bool) -> Documents
             revision=options.revision,
             data_dir=options.data_dir,
         )
-    if not {options.field, options.field.partition(".")[0]}.intersection(rows.column_names):
-        raise missing_field(options.field, rows.column_names, f"the dataset {options.name!r}")
+    column_of(options.field, rows.column_names, f"the dataset {options.name!r}")
     said = {key: value for key, value in asdict(options).items() if value or key != "data_dir"}
     identity = digest("hf", 1, said, split, rows._fingerprint)  # as before there was a data_dir
     return Documents(f"split {split} of {spec}", identity, partial(_texts, rows, options.field))
 
 
 def _texts(rows: Any, field: str) -> Iterator[str]:
-    column = field if field in rows.column_names else field.partition(".")[0]
+    column = column_of(field, rows.column_names, rows.info.dataset_name)
     number = 0
     for batch in rows.select_columns([column]).iter(batch_size=1000):
         for value in batch[column]:

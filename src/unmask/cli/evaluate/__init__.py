@@ -3,27 +3,18 @@
 from collections.abc import Sequence
 
 from unmask.base.errors import UserError
-from unmask.cli.commands import Command, Group
+from unmask.cli.commands import Group
 
 TASKS = Group(
     "unmask evaluate",
+    "unmask.cli.evaluate",
     "task",
     "Whole models under test.",
     {
-        "suite": Command(
-            "unmask.cli.evaluate.suite:suite_command", "the likelihood of many corpora, a row each"
-        ),
-        "generative": Command(
-            "unmask.cli.evaluate.generative:generative_command",
-            "a run's own texts under another model, with their entropy",
-        ),
-        "tasks": Command(
-            "unmask.cli.evaluate.tasks:tasks_command", "tasks of EleutherAI's lm-eval"
-        ),
+        "suite": "the likelihood of many corpora, a row each",
+        "generative": "a run's own texts under another model, with their entropy",
+        "tasks": "tasks of EleutherAI's lm-eval",
     },
-)
-LIKELIHOOD = Command(
-    "unmask.cli.evaluate.likelihood:likelihood_command", "the likelihood of a text under a model"
 )
 
 _FORMER = {
@@ -47,4 +38,6 @@ def evaluate_command(arguments: Sequence[str]) -> int:
             raise UserError(f"{option} is a task of its own now: {_FORMER[option]}")
     if arguments and arguments[0] in TASKS.commands:
         return TASKS.run(arguments)
-    return LIKELIHOOD.run(arguments)
+    from unmask.cli.evaluate.likelihood import likelihood_command
+
+    return likelihood_command(arguments)
