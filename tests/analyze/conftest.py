@@ -23,6 +23,7 @@ def comparison_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     patch = pytest.MonkeyPatch()
     patch.setenv("UNMASK_CACHE", str(root / "cache"))
     train_here(patch)
+    patch.setattr("unmask.plot.figure.draw", lambda *_: [])
     options = ["--corpus.source", str(texts), "--corpus.block-size", "32", "--model.layers", "1"]
     options += ["--model.width", "32", "--model.heads", "2", "--train.batch-size", "8"]
     options += ["--train.steps", "20", "--validation.every", "5", "--train.keep", "9"]

@@ -312,7 +312,7 @@ def tasks(tmp_path):
 
 
 class TestTasks:
-    @pytest.mark.parametrize("kind", ["denoiser", "causal"])
+    @pytest.mark.parametrize("kind", ["denoiser", pytest.param("causal", marks=pytest.mark.slow)])
     def test_multiple_choice(self, kind, tasks, request):
         run = request.getfixturevalue(kind)
         found = run_tasks(run, ["local_choice"], include_path=tasks.folder, draws=2)

@@ -273,18 +273,27 @@ def test_damaged_lines_are_left_out_and_told(comparison: Make) -> None:
     assert "2 damaged lines left out" in seen
 
 
-@pytest.mark.usefixtures("unrendered")
-def test_damaged_extras_are_done_without(comparison: Make) -> None:
-    folder = comparison()
+def damage_extras(folder: Path) -> None:
+    """Samples and blocks that tell nothing."""
     for path in folder.glob("*/seed-0/samples.json"):
         path.write_text("[]")
     (folder / "standard/seed-1/blocks.jsonl").write_text("")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_damaged_extras_are_done_without(comparison: Make) -> None:
+    folder = comparison()
+    damage_extras(folder)
     page = page_of(folder)
-    assert (
-        "<h2>Samples</h2>" not in page
-        and "within evaluation noise" not in page.split("</table>")[0]
-    )
-    assert page.count("<svg ") == len(PLOTS)
+    assert "<h2>Samples</h2>" not in page
+    assert "within evaluation noise" not in page.split("</table>")[0]
+
+
+@pytest.mark.slow
+def test_damaged_extras_keep_no_plot_back(comparison: Make) -> None:
+    folder = comparison()
+    damage_extras(folder)
+    assert page_of(folder).count("<svg ") == len(PLOTS)
 
 
 def test_missing_comparison(tmp_path: Path) -> None:
