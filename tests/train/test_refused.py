@@ -250,7 +250,7 @@ def test_a_folder_without_permission(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"train.accumulation": 5}, "train.accumulation 5 is more than train.batch-size 4"),
+        ({"train.accumulation": 5}, "train.accumulation 5 is more than train.batch_size 4"),
         ({"train.batch_size": 2**32 - 1, "corpus.block_size": 2**20}, "token ids of 8 bytes"),
         ({"model.width": 1_000_000, "model.layers": 10_000}, "weights of 4 bytes"),
         ({"recipe": "mirror", "train.batch_size": 3}, "batch"),
