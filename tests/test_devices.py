@@ -135,10 +135,11 @@ def losses(run: Path) -> list[float]:
     return [line["loss"] if line["kind"] == "train" else line["nelbo"] for line in lines]
 
 
-SLOWLY = [pytest.param(name, marks=pytest.mark.slow) for name in ("mirror", "puma", "ar")]
+FITTED = "p-pots:masking=fixed-count"
+SLOWLY = [pytest.param(name, marks=pytest.mark.slow) for name in (FITTED, "mirror", "puma", "ar")]
 
 
-@pytest.mark.parametrize("recipe", ["fast", "p-pots:masking=fixed-count", *SLOWLY])
+@pytest.mark.parametrize("recipe", ["fast", *SLOWLY])
 def test_training_validation_and_resuming_without_float64(
     recipe: str, unmask: Call, small: list[str], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

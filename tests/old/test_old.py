@@ -89,7 +89,7 @@ def test_an_old_run_opens_evaluates_and_samples(name: str, folder: Path, unmask:
     check(unmask, run, EXPECTED[name])
 
 
-@pytest.mark.parametrize("name", [name for name in EXPECTED if "resumed" in EXPECTED[name]])
+@pytest.mark.parametrize("name", [pytest.param("fast-warmup", marks=pytest.mark.slow), "adaptive"])
 def test_an_old_run_resumes_where_it_was_stopped(name: str, folder: Path, unmask: Call) -> None:
     """In the midst of a phase, or of what was fitted; told to go on in old words.
 

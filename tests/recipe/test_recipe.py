@@ -274,6 +274,7 @@ def test_rates_follow_the_distribution(options):
     assert not options or test.statistic > 0.002  # independent draws are not that even
 
 
+@pytest.mark.slow
 def test_stratified_batches_vary_far_less_than_independent_ones():
     def variance(name):
         means = [float(times(name, step).double().mean()) for step in range(300)]

@@ -128,7 +128,13 @@ def drawn_on_meta(recipe: str, parts: int = 1) -> list[Batch]:
     return list(draw_batches(named, blocks(True), config, seed=0, step=0, device=device))
 
 
-@pytest.mark.parametrize("recipe", [*RECIPES, *MIXED])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(recipe, marks=[] if recipe in QUICKLY else [pytest.mark.slow])
+        for recipe in (*RECIPES, *MIXED)
+    ],
+)
 def test_nothing_is_read_back_from_the_device(recipe: str) -> None:
     for batch in drawn_on_meta(recipe, 3):
         assert batch.x.is_meta and batch.weights.is_meta and batch.mask.is_meta and batch.t.is_meta

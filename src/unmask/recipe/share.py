@@ -99,13 +99,16 @@ def _interpolate(points: Sequence[tuple[float, float]], place: float, *, after: 
 
 def _fewest(points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
     """The same function without points that change nothing."""
-    # Before the first point and after the last it goes on as it is.
-    kept = [(points[0][0], -1.0), *points, (points[-1][0], 2.0)]
+    kept = list(points)
     for i in reversed(range(1, len(kept) - 1)):
         (a, p), (b, q), (c, r) = kept[i - 1 : i + 2]
         if p == q == r or a == b == c:
             del kept[i]
-    return tuple(kept[1:-1]) or ((points[0][0], 0.0),)
+    if len(kept) > 1 and kept[0][0] == kept[1][0]:
+        del kept[0]
+    if len(kept) > 1 and kept[-1][0] == kept[-2][0]:
+        del kept[-1]
+    return tuple(kept) if len(kept) > 1 else ((kept[0][0], 0.0),)
 
 
 def _number(value: float) -> str:

@@ -173,5 +173,5 @@ def _failure(
     return TrainingFailed(
         f"the loss or a gradient is not finite at step {step} (training blocks "
         f"{blocks.tolist()}); last good checkpoint: {good or 'none yet'}; "
-        "a lower train.learning-rate or a longer train.warmup-steps may help"
+        "a lower train.learning_rate or a longer train.warmup_steps may help"
     )

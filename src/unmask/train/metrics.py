@@ -101,7 +101,7 @@ def check_sinks(names: Iterable[str]) -> None:
             import_module(_MODULES[name])
         except ImportError:
             raise UserError(
-                f"train.log-to {name} needs an extra: pip install 'unmask[{name}]'"
+                f"train.log_to {name} needs an extra: pip install 'unmask[{name}]'"
             ) from None
 
 
