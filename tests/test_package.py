@@ -54,9 +54,11 @@ def test_the_wheel_holds_package_and_data_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {
         f"unmask/presets/{p}.yaml"
-        for p in ("nano", "tiny", "mini", "small", "medium", "fast", "laboratory")
+        for p in ("nano", "tiny", "mini", "small", "medium", "laboratory")
     } <= {*names}
-    assert "unmask/py.typed" in names
+    assert {"unmask/py.typed", "unmask/plot/page.html", "unmask/compare/report/page.html"} <= {
+        *names
+    }
     assert all(name.startswith(("unmask/", "unmask-")) for name in names)
 
 

@@ -74,9 +74,12 @@ class TestNames:
         folder = tmp_path / "python-stdlib"
         folder.mkdir()
         (folder / "a.txt").write_text("mine")
+        (tmp_path / "stdlib").mkdir()
+        (tmp_path / "stdlib" / "a.py").write_text("Python's")
+        monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path / "stdlib"))
         monkeypatch.chdir(tmp_path)
         assert list(open_source("./python-stdlib").train) == ["mine"]
-        assert next(iter(open_source("python-stdlib").train)) != "mine"
+        assert list(open_source("python-stdlib").train) == ["Python's"]
 
 
 class TestStandardLibrary:
