@@ -44,7 +44,9 @@ def train_with(python: Path, folder: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    options = ("--corpus.source", "lines.txt:document=line", "--corpus.block-size", "32")
+    options = ["--corpus.source", "lines.txt:document=line", "--corpus.block-size", "32"]
+    options += ["--model.layers", "1", "--model.width", "16", "--model.heads", "1"]
+    options += ["--train.batch-size", "4", "--validation.draws", "2"]
     call("train", "--run", "r", *options, "--train.steps", "2", "--validation.blocks", "8")
     found = call("sample", "r", "--num", "1", "--length", "8", "--steps", "2", "--json")
     assert json.loads(found)["tokens"] == 8
