@@ -34,7 +34,7 @@ class Group:
         """Run the command that is named first; show the help where it is asked for.
 
         Raises:
-            UserError: no such command, or none.
+            UserError: no such command.
         """
         if not arguments or arguments[0] in ("-h", "--help"):
             print(self.help())
