@@ -138,6 +138,7 @@ def build_model(config: Config, tokenizer: Tokenizer) -> Transformer:
         config.model,
         tokenizer.vocab_size,
         tokenizer.never_predicted,
+        mask_id=tokenizer.mask_id,
         causal=recipe.causal,
         start=tokenizer.mask_id if recipe.start_symbol else None,
         seed=config.seed,

@@ -258,7 +258,8 @@ def fill(
 
     def denoise(x: Tensor, where: Tensor) -> Tensor:
         # a causal prefix may be shorter than the rows; its padding is never asked for
-        logits: Tensor = model.head(model(x, None if model.causal else valid)[where])
+        hidden = model(x, None if model.causal else valid, predicted=where)
+        logits: Tensor = model.head(hidden[where])
         return logits
 
     if model.causal:

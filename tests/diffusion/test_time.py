@@ -368,9 +368,11 @@ def test_mirrors_and_mixtures_by_their_definitions(first, share):
 
 @given(PARTS)
 @settings(max_examples=30, deadline=None, derandomize=True)
-def test_no_draw_exceeds_the_rate_that_draws_up_to_there_can_reach(p):
+def test_no_draw_is_beyond_the_rates_that_draws_to_and_from_there_can_reach(p):
     upper = torch.linspace(0.05, 1, 20, dtype=DOUBLE)
     for mixed in (p, Mirrored(p), Mixture(Uniform(), p, 0.1)):
         for stop in upper:
             u = torch.linspace(0, 1, 41, dtype=DOUBLE) * stop
             assert float(mixed.draw(u).max()) <= float(mixed.at_most(stop)) + 1e-15
+            u = stop + (1 - stop) * torch.linspace(0, 1, 41, dtype=DOUBLE)
+            assert float(mixed.draw(u).min()) >= float(mixed.at_least(stop)) - 1e-15

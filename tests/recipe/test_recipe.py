@@ -295,8 +295,8 @@ def test_micro_batches_of_a_stratified_batch_are_alike():
 
 @given(specs(), st.sampled_from([1, 2, 7, 32]), st.integers(1, 130))
 @settings(max_examples=40, deadline=None, derandomize=True)
-def test_no_batch_predicts_more_than_its_bound_and_one_nearly_as_many(case, n, length):
-    """Sample by sample, also where every rate is the greatest of its stratum."""
+def test_no_batch_predicts_or_shows_more_than_its_bound_and_one_nearly_as_many(case, n, length):
+    """Sample by sample, also where every rate is at an end of its stratum."""
     recipe = parse_recipe(case[0])
     fixed = MASKINGS["fixed-count"]()
     main = dataclasses.replace(recipe.main, masking=fixed, paired=False)
@@ -307,16 +307,20 @@ def test_no_batch_predicts_more_than_its_bound_and_one_nearly_as_many(case, n, l
             most = portion.objective.most_predicted(portion.u_at_most, length)
             if most is None:  # Bernoulli masks of the companion `standard`
                 continue
+            shown = portion.objective.most_visible(portion.u_at_least, length)
             assert (portion.u <= portion.u_at_most).all() and (most <= length).all()
+            assert (portion.u_at_least <= portion.u).all() and (0 <= shown).all()
             rows = u[portion.slots]
-            predicted = portion.objective.masking.mask(portion.t, rows, None).sum(dim=1)
-            assert (predicted <= most).all()
-            shorter = (torch.arange(length) < length // 2).expand(len(rows), -1)
-            assert (portion.objective.masking.mask(portion.t, rows, shorter).sum(1) <= most).all()
+            for valid in (length, length // 2, max(length - 1, 1)):
+                within = (torch.arange(length) < valid).expand(len(rows), -1)
+                predicted = portion.objective.masking.mask(portion.t, rows, within).sum(dim=1)
+                assert (predicted <= most).all() and (valid - predicted <= shown).all()
     below = torch.arange(n).double() / n  # rates as great as the bound's
     t = main.rates((below - 2.0**-53).clamp(min=0))
     reached = fixed.mask(t, u, None).sum(dim=1)
     assert (main.most_predicted(below, length) - reached <= 1)[1:].all()
+    reached = length - fixed.mask(main.rates(below), u, None).sum(dim=1)
+    assert (main.most_visible(below, length) - reached <= 1).all()
 
 
 def test_only_where_the_masking_counts_is_there_a_bound():

@@ -143,6 +143,9 @@ def test_nothing_is_read_back_from_the_device(recipe: str) -> None:
 def test_other_devices_than_a_cpu_get_bounds() -> None:
     recipe = "bell-weighted:masking=fixed-count"
     (whole,) = drawn_on_meta(recipe)
-    bounds = [batch.most for batch in drawn_on_meta(recipe, 3)]
-    assert len(bounds) == 3 and sum(n or 0 for n in bounds) == whole.most
-    assert drawn("bell:masking=fixed-count")[0].most is None
+    bounds = [batch.bounds for batch in drawn_on_meta(recipe, 3)]
+    assert len(bounds) == 3 and whole.bounds is not None
+    for part in ("predicted", "visible"):
+        assert sum(getattr(b, part) for b in bounds) == getattr(whole.bounds, part)
+    assert max(b.in_row for b in bounds if b) == whole.bounds.in_row
+    assert drawn("bell:masking=fixed-count")[0].bounds is None

@@ -56,8 +56,8 @@ def drawn_apart(bounded: bool) -> Callable[..., list[Batch]]:
         with _disable_current_modes():
             batches = list(draw_batches(*args, **kwargs))
             there = list(draw_batches(*args, **{**kwargs, "device": torch.device("meta")}))
-        bounds = [batch.most if bounded else None for batch in there]
-        return [dataclasses.replace(b, most=n) for b, n in zip(batches, bounds, strict=True)]
+        bounds = [batch.bounds if bounded else None for batch in there]
+        return [dataclasses.replace(b, bounds=n) for b, n in zip(batches, bounds, strict=True)]
 
     return draw
 

@@ -40,6 +40,10 @@ class Masking(ABC):
         """
         return None
 
+    def most_visible(self, t: Tensor, length: int) -> Tensor | None:
+        """The most positions left visible in such sequences, as `most`; non-increasing in t."""
+        return None
+
     def refine(self, mask: Tensor, t: Tensor, u: Tensor, confidence: Tensor) -> Tensor:
         """The masks after the model has looked at them.
 
@@ -63,6 +67,10 @@ class Everything(Masking):
     def most(self, t: Tensor, length: int) -> Tensor:
         """The length."""
         return torch.full(t.shape, length)
+
+    def most_visible(self, t: Tensor, length: int) -> Tensor:
+        """None."""
+        return torch.zeros(t.shape, dtype=torch.int64)
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,10 @@ class FixedCount(Masking):
     def most(self, t: Tensor, length: int) -> Tensor:
         """ceil(t L)."""
         return (t * length).ceil().long()
+
+    def most_visible(self, t: Tensor, length: int) -> Tensor:
+        """L - ceil(t L)."""
+        return length - self.most(t, length)
 
 
 @dataclass(frozen=True)

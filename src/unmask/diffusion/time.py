@@ -49,6 +49,13 @@ class TimeDistribution(ABC):
         """
         return torch.full_like(u, self.support[1])
 
+    def at_least(self, u: Tensor) -> Tensor:
+        """The lowest rates that draws from u on can reach, of u's shape and dtype.
+
+        The beginning of the support, where rates need not rise with u.
+        """
+        return torch.full_like(u, self.support[0])
+
     def pdf(self, t: Tensor) -> Tensor:
         """Density at mask rates t (any shape); zero outside the support.
 
@@ -91,6 +98,10 @@ class Density(TimeDistribution):
         return self.draw(u)
 
     def at_most(self, u: Tensor) -> Tensor:
+        """The quantile: rates rise with u."""
+        return self.draw(u)
+
+    def at_least(self, u: Tensor) -> Tensor:
         """The quantile: rates rise with u."""
         return self.draw(u)
 

@@ -15,6 +15,12 @@ class ModelConfig(Section):
     heads: int = Field(
         4, gt=0, le=1_000_000, description="Attention heads H; must divide the width."
     )
+    late: int = Field(
+        0,
+        ge=0,
+        description="How many last blocks masked positions take part in, as queries alone; the "
+        "others see visible tokens only. 0: they take part in all, as any token.",
+    )
     rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary position frequencies.")
 
     @property
@@ -46,5 +52,9 @@ class ModelConfig(Section):
             raise ValueError(
                 f"width / heads must be even (rotary positions turn pairs), "
                 f"but {self.width} / {self.heads} = {self.head_dim}"
+            )
+        if self.late > self.layers:
+            raise ValueError(
+                f"late must be at most layers: {self.late} of {self.layers} blocks are too many"
             )
         return self

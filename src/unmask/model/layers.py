@@ -52,7 +52,7 @@ class Rotary(nn.Module):
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the heads x (B, L, H, d) by the angles of their positions, cos and sin (L, 1, d)."""
+    """Turn the heads x (..., L, H, d) by the angles of their positions, cos and sin (L, 1, d)."""
     first, second = x.chunk(2, dim=-1)
     return torch.addcmul(x * cos, torch.cat((second, first), dim=-1), sin)
 
@@ -93,12 +93,20 @@ class Attention(nn.Module):
         self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None, causal: bool
     ) -> Tensor:
         """Mix positions: x (B, L, D), mask (B, 1, 1, L) True at keys to attend to, or None."""
+        key, value = self.keys(x, angles)
+        mixed = attend(self.queries(x, angles), key, value, mask, causal)
+        return self.o(mixed.flatten(2))  # type: ignore[no-any-return]
+
+    def queries(self, x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+        """The queries (..., L, H, d) of positions x (..., L, D)."""
+        by_head = self.q(x).view(*x.shape[:-1], self.heads, -1)
+        return rotate(self.q_norm(by_head), *angles)
+
+    def keys(self, x: Tensor, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """The keys and the values, each (..., L, H, d), of positions x (..., L, D)."""
         by_head = (*x.shape[:-1], self.heads, -1)
         value = self.v(x).view(by_head)
-        query = rotate(self.q_norm(self.q(x).view(by_head)), *angles)
-        key = rotate(self.k_norm(self.k(x).view(by_head)), *angles)
-        mixed = attend(query, key, value, mask, causal)
-        return self.o(mixed.flatten(2))  # type: ignore[no-any-return]
+        return rotate(self.k_norm(self.k(x).view(by_head)), *angles), value
 
 
 class SwiGLU(nn.Module):

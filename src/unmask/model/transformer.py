@@ -6,7 +6,8 @@ in which a position sees only itself and earlier ones.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unmask.model.config import ModelConfig
+from unmask.model.late import Bounds, lay_out, run_late
 from unmask.model.layers import Block, Rotary
 from unmask.model.norm import RMSNorm
 
@@ -30,6 +32,7 @@ class Transformer(nn.Module):
         config: the network's shape.
         vocab_size: V, with the mask token and all other special tokens.
         never_predicted: ids whose logit is -inf (the mask token, padding ...).
+        mask_id: the mask token; a network with ``config.late`` has to know it.
         causal: whether a position sees only itself and earlier ones; needs ``start``.
         start: a token put before the inputs, position i - 1 of which then predicts token i: what
             an autoregressive network needs, and the one form of input that serves a network which
@@ -37,7 +40,8 @@ class Transformer(nn.Module):
         seed: of the initial weights, which depend on nothing else.
 
     Raises:
-        ValueError: an autoregressive network without a start symbol.
+        ValueError: an autoregressive network without a start symbol; one with ``config.late``
+            without the mask token.
 
     Attributes:
         recompute: whether the backward pass computes each block again in place of keeping what its
@@ -50,6 +54,7 @@ class Transformer(nn.Module):
         vocab_size: int,
         never_predicted: Sequence[int] = (),
         *,
+        mask_id: int | None = None,
         causal: bool = False,
         start: int | None = None,
         seed: int = 0,
@@ -57,7 +62,9 @@ class Transformer(nn.Module):
         super().__init__()
         if causal and start is None:  # it would see the token that it is asked for
             raise ValueError("an autoregressive network needs a start symbol")
-        self.config, self.causal, self.start = config, causal, start
+        if config.late and mask_id is None:
+            raise ValueError("masked positions that come in late need the mask token's id")
+        self.config, self.causal, self.start, self.mask_id = config, causal, start, mask_id
         self.recompute = False
         self.embedding = nn.Embedding(vocab_size, config.width, device="meta").to_empty(
             device="cpu"
@@ -68,7 +75,15 @@ class Transformer(nn.Module):
         self.head = Head(config.width, vocab_size, never_predicted)
         self._draw_weights(seed)
 
-    def forward(self, x: Tensor, valid: Tensor | None = None, causal: bool | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        valid: Tensor | None = None,
+        causal: bool | None = None,
+        *,
+        predicted: Tensor | None = None,
+        bounds: Bounds | None = None,
+    ) -> Tensor:
         """Compute the hidden states that `head` turns into logits of the tokens at their places.
 
         Args:
@@ -77,11 +92,19 @@ class Transformer(nn.Module):
                 The causal network needs no mask for that and ignores it: its padding must stand
                 at the right end, which no valid position sees.
             causal: whether to attend causally; None: as the network was made.
+            predicted: (B, L) bool, masked positions whose states are asked for; None: all. A
+                network whose masked positions come in late computes no other; every other network
+                computes all states.
+            bounds: of a batch for a network whose masked positions come in late: with them every
+                shape is constant, and nothing waits for the device to count.
 
         Returns:
-            (B, L, D) after the final norm; finite at padding too, but meaningless there.
+            (B, L, D) after the final norm; finite at padding and at states that were not asked
+            for, but meaningless there.
         """
         causal = self.causal if causal is None else causal
+        if self.config.late and not causal:
+            return self._late(x, valid, predicted, bounds)
         length = x.shape[1]
         if self.start is not None:
             x = F.pad(x, (1, 0), value=self.start)
@@ -92,14 +115,40 @@ class Transformer(nn.Module):
         mask = None if valid is None or causal else valid[:, None, None, :]
         angles = self.rotary(x.shape[1])
         hidden = self.embedding(x)
-        recompute = self.recompute and torch.is_grad_enabled()
         for block in self.blocks:
-            inputs = hidden, angles, mask, causal
-            if recompute:
-                hidden = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
-            else:
-                hidden = block(*inputs)
+            hidden = self._run(block, hidden, angles, mask, causal)
         return self.norm(hidden[:, :length])  # type: ignore[no-any-return]
+
+    def _late(
+        self, x: Tensor, valid: Tensor | None, predicted: Tensor | None, bounds: Bounds | None
+    ) -> Tensor:
+        """The bidirectional pass of a network whose masked positions come in late."""
+        assert self.mask_id is not None
+        masked = x == self.mask_id
+        predicted = masked if predicted is None else predicted
+        predicted = predicted if valid is None else predicted & valid
+        # The start symbol is a visible token of every row, so that there always is one to look at.
+        x = F.pad(x, (1, 0), value=self.mask_id if self.start is None else self.start)
+        masked = F.pad(masked, (1, 0), value=False)
+        valid = None if valid is None else F.pad(valid, (1, 0), value=True)
+        if bounds is not None:
+            bounds = Bounds(bounds.predicted, bounds.visible + len(x), bounds.in_row + 1)
+        shifted = self.start is not None
+        read = F.pad(predicted, (0, 1) if shifted else (1, 0), value=False)
+        layout = lay_out(masked, read, valid, self.rotary(x.shape[1]), bounds)
+        hidden = self.embedding(x.flatten()[layout.tokens])
+        blocks: Sequence[Block] = self.blocks  # type: ignore[assignment]
+        states = run_late(blocks, hidden, layout, self.config.late, self.norm, self._run)
+        return states[:, :-1] if shifted else states[:, 1:]
+
+    def _run(self, block: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        """Run a block, or `recompute` it."""
+        if self.recompute and torch.is_grad_enabled():
+            result: Tensor = checkpoint(
+                block, *inputs, use_reentrant=False, preserve_rng_state=False
+            )
+            return result
+        return block(*inputs)
 
     def matrix_parameters(self) -> list[nn.Parameter]:
         """The matrices of the blocks: what Muon trains, not the embedding, head and norms."""

@@ -67,6 +67,14 @@ class Objective(ABC):
             (b,) int64; None where nothing but the length bounds them.
         """
 
+    @abstractmethod
+    def most_visible(self, u: Tensor, length: int) -> Tensor | None:
+        """The most positions left visible in such samples with draws from u (b,) on.
+
+        Returns:
+            (b,) int64; None where nothing but the length bounds them.
+        """
+
     def hide(self, x: Tensor, mask: Tensor, mask_id: int) -> Tensor:
         """What the network reads of tokens x (b, L): the causal one need not be kept from any."""
         return x if self.causal else x.masked_fill(mask, mask_id)
@@ -123,6 +131,10 @@ class NextToken(Objective):
         """All of them."""
         return self.masking.most(u, length)
 
+    def most_visible(self, u: Tensor, length: int) -> Tensor | None:
+        """None that is not predicted."""
+        return self.masking.most_visible(u, length)
+
 
 @dataclass(frozen=True)
 class Denoising(Objective):
@@ -176,6 +188,12 @@ class Denoising(Objective):
         t = torch.nextafter(t, torch.full_like(t, 2.0))
         most = None if self.paired else self.masking.most(t, length)
         return None if most is None else most.clamp(max=length)
+
+    def most_visible(self, u: Tensor, length: int) -> Tensor | None:
+        """By the masking, at the lowest rate that is reached."""
+        t = self.time.at_least(u).float()
+        t = torch.nextafter(t, torch.zeros_like(t))
+        return None if self.paired else self.masking.most_visible(t, length)
 
     def density(self, t: Tensor) -> Tensor:
         """Of the time distribution."""

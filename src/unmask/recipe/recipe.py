@@ -31,7 +31,8 @@ class Portion(NamedTuple):
         sequences: (b,) int64, which of the step's distinct sequences each of them is.
         n_sequences: how many distinct sequences the step has.
         u: (b,) float64 in [0, 1], uniform: what the mask rates are drawn with.
-        u_at_most: (b,) float64, what no step's u of these slots exceeds.
+        u_at_least: (b,) float64, what each step's u of these slots reaches.
+        u_at_most: (b,) float64, what none of them exceeds.
     """
 
     objective: Objective
@@ -39,6 +40,7 @@ class Portion(NamedTuple):
     sequences: Tensor
     n_sequences: int
     u: Tensor
+    u_at_least: Tensor
     u_at_most: Tensor
 
     @property
@@ -60,7 +62,8 @@ class Portion(NamedTuple):
         """Its samples in some slots."""
         mine = torch.isin(self.slots, slots)
         rows = (self.slots[mine], self.sequences[mine])
-        return Portion(self.objective, *rows, self.n_sequences, self.u[mine], self.u_at_most[mine])
+        draws = (u[mine] for u in (self.u, self.u_at_least, self.u_at_most))
+        return Portion(self.objective, *rows, self.n_sequences, *draws)
 
 
 @dataclass(frozen=True)
@@ -180,15 +183,16 @@ class Recipe:
         n = batch_size // 2 if leading.paired else batch_size
         sequences = slots // 2 if leading.paired else slots
         u = uniform_double(seed, Stream.TIME, step, sequences, 1).squeeze(1)
-        upper = torch.ones_like(u)
+        lower, upper = torch.zeros_like(u), torch.ones_like(u)
         if leading.stratified:
             stratum = alternating_strata(n)[sequences]
-            u, upper = stratify(stratum, u, n), (stratum + 1).double() / n
+            u = stratify(stratum, u, n)
+            lower, upper = stratum.double() / n, (stratum + 1).double() / n
         portions = []
         for objective, start, end in parts:
             mine = (start <= u) & (u < end)
-            own, most = (((v[mine] - start) / (end - start)).clamp(0, 1) for v in (u, upper))
-            portions.append(Portion(objective, slots[mine], sequences[mine], n, own, most))
+            draws = (((v[mine] - start) / (end - start)).clamp(0, 1) for v in (u, lower, upper))
+            portions.append(Portion(objective, slots[mine], sequences[mine], n, *draws))
         return portions
 
     def check_batch_size(self, batch_size: int) -> None:

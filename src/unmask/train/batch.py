@@ -9,6 +9,7 @@ from torch import Tensor
 from unmask.data.blocks import Blocks
 from unmask.data.order import sample_blocks
 from unmask.diffusion.noise import Stream, uniform
+from unmask.model.late import Bounds
 from unmask.recipe.objective import Objective, Observers
 from unmask.recipe.recipe import Portion, Recipe
 from unmask.train.config import TrainConfig
@@ -30,8 +31,8 @@ class Batch:
         reveal: (b, L + 1) uniform noise for a masking that refines the mask; None for others.
         weights: (b,) weight of each sample's summed cross-entropy, in nats per token of the
             *global* batch.
-        most: the most positions that can be predicted in all of them; None where that is not
-            bounded, or where counting them costs nothing.
+        bounds: of the predicted positions and the visible ones; None where there are none, or
+            where counting costs nothing.
         n_tokens: tokens (without padding) in the global batch.
     """
 
@@ -42,7 +43,7 @@ class Batch:
     mask: Tensor
     reveal: Tensor | None
     weights: Tensor
-    most: int | None
+    bounds: Bounds | None
     n_tokens: int
 
 
@@ -99,11 +100,14 @@ def _draw(
     if masking.refines:
         sequences = send(portion.sequences, device)
         reveal = uniform(seed, Stream.REVEAL, step, sequences, length + 1)
-    most = None
+    bounds = None
     # An accelerator would have to be waited for to count the masked positions; MPS is waited for
     # all the same, for it cannot be asked to check the bound later.
     if device.type not in ("cpu", "mps"):
         most = objective.most_predicted(portion.u_at_most, length)
+        visible = objective.most_visible(portion.u_at_least, length)
+        if most is not None and visible is not None:
+            bounds = Bounds(int(most.sum()), int(visible.sum()), int(visible.max()))
     return Batch(
         objective,
         send(x, device),
@@ -112,7 +116,7 @@ def _draw(
         mask,
         reveal,
         send(objective.weights(t) / n_tokens, device),
-        None if most is None else int(most.sum()),
+        bounds,
         n_tokens,
     )
 

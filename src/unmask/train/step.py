@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from unmask.diffusion.adaptive import Seen
 from unmask.diffusion.objective import loss_and_rows, predicted_confidence
+from unmask.model.late import Bounds
 from unmask.model.transformer import Transformer
 from unmask.train.batch import Batch
 from unmask.train.config import TrainConfig
@@ -58,7 +59,7 @@ class TrainingLoss(nn.Module):
         weights: Tensor,
         valid: Tensor | None,
         causal: bool,
-        budget: int | None,
+        bounds: Bounds | None,
     ) -> tuple[Tensor, Tensor]:
         """Weighted sum of the cross-entropies of the predicted positions, and each row's sum.
 
@@ -68,9 +69,10 @@ class TrainingLoss(nn.Module):
             weights: (b,) of each row.
             valid: (b, L) bool, False at padding; None where there is none.
             causal: whether the network must not look ahead.
-            budget: as in `unmask.diffusion.objective.predicted_loss`.
+            bounds: of a batch, with which no shape depends on its masks; None: counted.
         """
-        hidden = self.model(inputs, valid, causal)
+        hidden = self.model(inputs, valid, causal, predicted=predicted, bounds=bounds)
+        budget = None if bounds is None else bounds.predicted
         result: tuple[Tensor, Tensor] = self._loss(
             hidden, targets, predicted, weights, self.model.head, budget
         )
@@ -99,7 +101,7 @@ def batch_loss(model: Transformer, mask_id: int, *, compiled: bool = False) -> B
             mask = objective.masking.refine(mask, batch.t, batch.reveal, confidence)
         inputs = objective.hide(batch.x, mask, mask_id)
         value, nats = forward(
-            inputs, batch.x, mask, batch.weights, batch.valid, objective.causal, batch.most
+            inputs, batch.x, mask, batch.weights, batch.valid, objective.causal, batch.bounds
         )
         return Loss(value, nats, mask)
 

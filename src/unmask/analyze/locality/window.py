@@ -98,8 +98,10 @@ def window_profile(
             for rows in torch.arange(n).split(batch_size):
                 inputs = x[rows].masked_fill(hidden[rows], mask_id).to(device)
                 real = None if valid is None else valid[rows].to(device)
+                predicted = target[rows].to(device)
+                states = model(inputs, real, predicted=predicted)
                 found, _ = predicted_cross_entropy(
-                    model(inputs, real), x[rows].to(device), target[rows].to(device), model.head
+                    states, x[rows].to(device), predicted, model.head
                 )
                 ce[side][rows, column] = found.cpu().double()
             on_pass()
