@@ -103,3 +103,123 @@ def test_states_that_are_not_asked_for_change_nothing(start: int | None) -> None
     torch.testing.assert_close(
         model(x, valid, predicted=asked)[asked], model(x, valid)[asked], rtol=1e-12, atol=1e-12
     )
+
+
+@FORMS
+def test_a_masked_position_tells_the_others_nothing(start: int | None) -> None:
+    """Whether it is there at all; a visible token tells them something."""
+    model = network(2, start)
+    x = torch.arange(L)[None].masked_fill(torch.arange(L) % 2 == 1, MASK)
+    gone = torch.arange(L)[None] < L - 1  # the last is masked
+    states = model(x)[x == MASK]
+    torch.testing.assert_close(model(x, gone)[(x == MASK) & gone], states[:-1])
+    for place in range(0, L, 2):
+        other = x.clone()
+        other[0, place] += 1
+        assert (model(other)[x == MASK] - states).abs().amax(dim=-1).min() > 1e-6
+
+
+@FORMS
+def test_padding_tells_nobody_anything(start: int | None) -> None:
+    model = network(2, start)
+    x, valid = batch()
+    predicted = (x == MASK) & valid
+    other = x.where(valid, (x + 1) % MASK)
+    torch.testing.assert_close(model(other, valid)[predicted], model(x, valid)[predicted])
+    alone = model(x[1:2, :5])[x[1:2, :5] == MASK]  # the row of five tokens
+    torch.testing.assert_close(model(x, valid)[1][predicted[1]], alone)
+
+
+@FORMS
+def test_a_place_is_a_true_one(start: int | None) -> None:
+    """Attention turns by distance: tokens that stay, moved apart, give other states."""
+    model = network(2, start)
+    near, far = torch.full((2, 1, L), MASK)
+    near[0, 3], far[0, 5] = 1, 1
+    assert not torch.allclose(model(near)[0, 4], model(far)[0, 4])
+    # all masked: the start symbol alone is seen, from each place in its way
+    states = model(torch.full((1, L), MASK))[0]
+    assert states.isfinite().all()
+
+
+def test_the_autoregressive_pass_is_that_of_the_plain_network() -> None:
+    late, plain = (network(n, START, seed=3) for n in (2, 0))
+    x, _ = batch()
+    assert torch.equal(late(x, causal=True), plain(x, causal=True))
+    twin = network(2, START, seed=3, causal=True)
+    assert torch.equal(twin(x), plain(x, causal=True))
+
+
+def test_more_than_the_bounds_is_refused() -> None:
+    x, _ = batch()
+    masked = int((x == MASK).sum())
+    counts = Bounds(masked, x.numel() - masked, L)
+    network(2)(x, bounds=counts)
+    for part in counts._fields:
+        with pytest.raises(RuntimeError, match="more "):
+            network(2)(x, bounds=counts._replace(**{part: getattr(counts, part) - 1}))
+
+
+def test_it_has_to_know_the_mask_token() -> None:
+    with pytest.raises(ValueError, match="mask token"):
+        Transformer(ModelConfig(late=1), V)
+    with pytest.raises(ValueError, match="late must be at most layers: 3 of 2 blocks"):
+        ModelConfig(layers=2, late=3)
+
+
+@FORMS
+def test_recomputing_keeps_less_and_changes_no_gradient(start: int | None) -> None:
+    x, valid = batch()
+    found = []
+    for recompute in (False, True):
+        model = network(2, start)
+        model.recompute = recompute
+        kept = {}
+
+        def pack(tensor: Tensor, kept: dict[int, int] = kept) -> Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = model(x, valid).square().sum()
+        loss.backward()
+        found.append((sum(kept.values()), gradients(model)))
+    assert found[1][0] < 0.7 * found[0][0]
+    for ours, theirs in zip(found[0][1], found[1][1], strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@FORMS
+def test_bfloat16_autocast_is_close(start: int | None) -> None:
+    x, valid = batch()
+    predicted = (x == MASK) & valid
+    model, errors = network(2, start).float(), []
+    for run in (slow, Transformer.__call__):
+        exact = run(model, x, valid)[predicted]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            states = run(model, x, valid)[predicted]
+        errors.append(float((states - exact).square().mean().sqrt()))
+        states.sum().backward()
+        assert all(g.isfinite().all() for g in gradients(model))
+    assert states.dtype == torch.float32  # the residual stream stays exact
+    assert 0 < errors[1] < 2 * errors[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bounded", [False, True])
+def test_compiled_is_the_same(bounded: bool) -> None:
+    torch.compiler.reset()  # graphs of earlier tests count towards the recompilation limit
+    model = network(2)
+    compiled = torch.compile(model)
+    for seed in range(3):
+        x, valid = batch(seed)
+        bounds = Bounds(50, 55, L) if bounded else None
+        found = []
+        for run in (model, compiled):
+            states = run(x, valid, bounds=bounds)
+            states.square().sum().backward()
+            found.append((states.detach(), gradients(model)))
+        (states, ours), (expected, theirs) = found
+        torch.testing.assert_close(states, expected, rtol=1e-9, atol=1e-9)
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)

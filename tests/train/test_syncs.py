@@ -63,17 +63,20 @@ def drawn_apart(bounded: bool) -> Callable[..., list[Batch]]:
 
 
 @pytest.mark.parametrize("optimizer", [pytest.param("adamw", marks=pytest.mark.slow), "muon"])
+@pytest.mark.parametrize("late", [0, 1])
 def test_a_step_reads_nothing_back(
+    late: int,
     optimizer: str,
     unmask: Call,
     small: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Neither a number nor a shape that depends on one, where the masked positions are bounded."""
+    """Neither a number nor a shape that depends on one, where positions are bounded."""
     monkeypatch.setattr("unmask.train.loop.draw_batches", drawn_apart(bounded=True))
     options = [*small, "--train.optimizer", optimizer, "--train.ema", 0.9]
     options += ["--train.accumulation", 2, "--recipe", "bell:masking=fixed-count"]
+    options += ["--model.late", late]
     seen = per_step(unmask, options, tmp_path)
     assert seen["_local_scalar_dense"] == seen["nonzero"] == 0
     assert seen["_scaled_dot_product_flash_attention_for_cpu"] == 4 * 2 * 2  # it does count

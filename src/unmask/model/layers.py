@@ -99,14 +99,14 @@ class Attention(nn.Module):
 
     def queries(self, x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
         """The queries (..., L, H, d) of positions x (..., L, D)."""
-        by_head = self.q(x).view(*x.shape[:-1], self.heads, -1)
+        by_head = self.q(x).unflatten(-1, (self.heads, -1))
         return rotate(self.q_norm(by_head), *angles)
 
     def keys(self, x: Tensor, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """The keys and the values, each (..., L, H, d), of positions x (..., L, D)."""
-        by_head = (*x.shape[:-1], self.heads, -1)
-        value = self.v(x).view(by_head)
-        return rotate(self.k_norm(self.k(x).view(by_head)), *angles), value
+        by_head = (self.heads, -1)
+        value = self.v(x).unflatten(-1, by_head)
+        return rotate(self.k_norm(self.k(x).unflatten(-1, by_head)), *angles), value
 
 
 class SwiGLU(nn.Module):
