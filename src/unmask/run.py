@@ -133,14 +133,15 @@ def settle_recipe(config: Config, data: Data, console: Console) -> Config:
 
 def build_model(config: Config, tokenizer: Tokenizer) -> Transformer:
     """The untrained network of a configuration, of the kind that its recipe needs."""
-    recipe = parse_recipe(config.recipe)
+    recipe, model = parse_recipe(config.recipe), config.model
+    start = recipe.start_symbol or model.shift or model.late > 0
     return Transformer(
-        config.model,
+        model,
         tokenizer.vocab_size,
         tokenizer.never_predicted,
         mask_id=tokenizer.mask_id,
         causal=recipe.causal,
-        start=tokenizer.mask_id if recipe.start_symbol else None,
+        start=tokenizer.mask_id if start else None,
         seed=config.seed,
     )
 

@@ -14,12 +14,11 @@ from unmask.model.transformer import Transformer
 
 MASK, START, V, L = 20, 21, 22, 12
 LAYERS = 4
-FORMS = pytest.mark.parametrize("start", [None, START])
 
 
-def network(late: int, start: int | None = None, seed: int = 0, **options: Any) -> Transformer:
+def network(late: int, seed: int = 0, **options: Any) -> Transformer:
     config = ModelConfig(layers=LAYERS, width=16, heads=2, late=late)
-    model = Transformer(config, V, [MASK, START], mask_id=MASK, start=start, seed=seed, **options)
+    model = Transformer(config, V, [MASK, START], mask_id=MASK, start=START, seed=seed, **options)
     torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(1))
     return model.double()
 
@@ -49,7 +48,7 @@ def slow(model: Transformer, x: Tensor, valid: Tensor | None = None) -> Tensor:
     masked = F.pad(x == MASK, (1, 0), value=False)
     valid = torch.ones_like(x, dtype=torch.bool) if valid is None else valid
     seen = ~masked & F.pad(valid, (1, 0), value=True)
-    x = F.pad(x, (1, 0), value=MASK if model.start is None else model.start)
+    x = F.pad(x, (1, 0), value=START)
     hidden = model.embedding(x)
     sees = seen[:, None, :].expand(-1, x.shape[1], -1)
     for number, block in enumerate(model.blocks):
@@ -59,8 +58,7 @@ def slow(model: Transformer, x: Tensor, valid: Tensor | None = None) -> Tensor:
         new = new + block.mlp(block.mlp_norm(new))
         frozen = masked & (number < LAYERS - model.config.late)
         hidden = torch.where(frozen[..., None], hidden, new)
-    hidden = model.norm(hidden)
-    return hidden[:, 1:] if model.start is None else hidden[:, :-1]
+    return model.norm(hidden)[:, :-1]
 
 
 def gradients(model: Transformer) -> list[Tensor]:
@@ -69,15 +67,12 @@ def gradients(model: Transformer) -> list[Tensor]:
     return found
 
 
-@FORMS
 @pytest.mark.parametrize("late", [1, 2, 3, 4])
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("bounded", [False, True])
-def test_the_packed_pass_is_the_slow_one(
-    late: int, start: int | None, padded: bool, bounded: bool
-) -> None:
+def test_the_packed_pass_is_the_slow_one(late: int, padded: bool, bounded: bool) -> None:
     """States and gradients, in float64, whatever is masked."""
-    model = network(late, start)
+    model = network(late)
     x, valid = batch()
     predicted = (x == MASK) & valid if padded else x == MASK
     bounds = Bounds(40, 55, L) if bounded else None  # more than there is
@@ -95,9 +90,8 @@ def test_the_packed_pass_is_the_slow_one(
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
-@FORMS
-def test_states_that_are_not_asked_for_change_nothing(start: int | None) -> None:
-    model = network(2, start)
+def test_states_that_are_not_asked_for_change_nothing() -> None:
+    model = network(2)
     x, valid = batch()
     asked = (x == MASK) & valid & (torch.arange(L) % 3 == 0)
     torch.testing.assert_close(
@@ -105,10 +99,9 @@ def test_states_that_are_not_asked_for_change_nothing(start: int | None) -> None
     )
 
 
-@FORMS
-def test_a_masked_position_tells_the_others_nothing(start: int | None) -> None:
+def test_a_masked_position_tells_the_others_nothing() -> None:
     """Whether it is there at all; a visible token tells them something."""
-    model = network(2, start)
+    model = network(2)
     x = torch.arange(L)[None].masked_fill(torch.arange(L) % 2 == 1, MASK)
     gone = torch.arange(L)[None] < L - 1  # the last is masked
     states = model(x)[x == MASK]
@@ -119,9 +112,8 @@ def test_a_masked_position_tells_the_others_nothing(start: int | None) -> None:
         assert (model(other)[x == MASK] - states).abs().amax(dim=-1).min() > 1e-6
 
 
-@FORMS
-def test_padding_tells_nobody_anything(start: int | None) -> None:
-    model = network(2, start)
+def test_padding_tells_nobody_anything() -> None:
+    model = network(2)
     x, valid = batch()
     predicted = (x == MASK) & valid
     other = x.where(valid, (x + 1) % MASK)
@@ -130,10 +122,9 @@ def test_padding_tells_nobody_anything(start: int | None) -> None:
     torch.testing.assert_close(model(x, valid)[1][predicted[1]], alone)
 
 
-@FORMS
-def test_a_place_is_a_true_one(start: int | None) -> None:
+def test_a_place_is_a_true_one() -> None:
     """Attention turns by distance: tokens that stay, moved apart, give other states."""
-    model = network(2, start)
+    model = network(2)
     near, far = torch.full((2, 1, L), MASK)
     near[0, 3], far[0, 5] = 1, 1
     assert not torch.allclose(model(near)[0, 4], model(far)[0, 4])
@@ -143,10 +134,10 @@ def test_a_place_is_a_true_one(start: int | None) -> None:
 
 
 def test_the_autoregressive_pass_is_that_of_the_plain_network() -> None:
-    late, plain = (network(n, START, seed=3) for n in (2, 0))
+    late, plain = (network(n, seed=3) for n in (2, 0))
     x, _ = batch()
     assert torch.equal(late(x, causal=True), plain(x, causal=True))
-    twin = network(2, START, seed=3, causal=True)
+    twin = network(2, seed=3, causal=True)
     assert torch.equal(twin(x), plain(x, causal=True))
 
 
@@ -160,19 +151,19 @@ def test_more_than_the_bounds_is_refused() -> None:
             network(2)(x, bounds=counts._replace(**{part: getattr(counts, part) - 1}))
 
 
-def test_it_has_to_know_the_mask_token() -> None:
-    with pytest.raises(ValueError, match="mask token"):
-        Transformer(ModelConfig(late=1), V)
+def test_it_has_to_know_its_tokens() -> None:
+    for known in ({"mask_id": MASK}, {"start": START}):
+        with pytest.raises(ValueError, match="a start symbol and the mask token"):
+            Transformer(ModelConfig(late=1), V, **known)
     with pytest.raises(ValueError, match="late must be at most layers: 3 of 2 blocks"):
         ModelConfig(layers=2, late=3)
 
 
-@FORMS
-def test_recomputing_keeps_less_and_changes_no_gradient(start: int | None) -> None:
+def test_recomputing_keeps_less_and_changes_no_gradient() -> None:
     x, valid = batch()
     found = []
     for recompute in (False, True):
-        model = network(2, start)
+        model = network(2)
         model.recompute = recompute
         kept = {}
 
@@ -189,11 +180,10 @@ def test_recomputing_keeps_less_and_changes_no_gradient(start: int | None) -> No
         assert torch.equal(ours, theirs)
 
 
-@FORMS
-def test_bfloat16_autocast_is_close(start: int | None) -> None:
+def test_bfloat16_autocast_is_close() -> None:
     x, valid = batch()
     predicted = (x == MASK) & valid
-    model, errors = network(2, start).float(), []
+    model, errors = network(2).float(), []
     for run in (slow, Transformer.__call__):
         exact = run(model, x, valid)[predicted]
         with torch.autocast("cpu", dtype=torch.bfloat16):

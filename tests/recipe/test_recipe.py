@@ -309,7 +309,7 @@ def test_no_batch_predicts_or_shows_more_than_its_bound_and_one_nearly_as_many(c
                 continue
             shown = portion.objective.most_visible(portion.u_at_least, length)
             assert (portion.u <= portion.u_at_most).all() and (most <= length).all()
-            assert (portion.u_at_least <= portion.u).all() and (0 <= shown).all()
+            assert (portion.u_at_least <= portion.u).all() and (shown >= 0).all()
             rows = u[portion.slots]
             for valid in (length, length // 2, max(length - 1, 1)):
                 within = (torch.arange(length) < valid).expand(len(rows), -1)

@@ -15,11 +15,17 @@ class ModelConfig(Section):
     heads: int = Field(
         4, gt=0, le=1_000_000, description="Attention heads H; must divide the width."
     )
+    shift: bool = Field(
+        False,
+        description="Predict each token at the position before it, behind a start symbol. Recipes "
+        "with autoregressive samples, and model.late, do so anyway.",
+    )
     late: int = Field(
         0,
         ge=0,
-        description="How many last blocks masked positions take part in, as queries alone; the "
-        "others see visible tokens only. 0: they take part in all, as any token.",
+        description="How many last blocks masked positions pass, as queries that look at visible "
+        "tokens; visible tokens alone pass the others, and look at no masked position in any. 0: "
+        "masked positions pass all blocks, as any token.",
     )
     rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary position frequencies.")
 

@@ -40,8 +40,8 @@ class Transformer(nn.Module):
         seed: of the initial weights, which depend on nothing else.
 
     Raises:
-        ValueError: an autoregressive network without a start symbol; one with ``config.late``
-            without the mask token.
+        ValueError: an autoregressive network, or one with ``config.late``, without a start
+            symbol; the latter without the mask token.
 
     Attributes:
         recompute: whether the backward pass computes each block again in place of keeping what its
@@ -62,8 +62,8 @@ class Transformer(nn.Module):
         super().__init__()
         if causal and start is None:  # it would see the token that it is asked for
             raise ValueError("an autoregressive network needs a start symbol")
-        if config.late and mask_id is None:
-            raise ValueError("masked positions that come in late need the mask token's id")
+        if config.late and (start is None or mask_id is None):
+            raise ValueError("model.late needs a start symbol and the mask token's id")
         self.config, self.causal, self.start, self.mask_id = config, causal, start, mask_id
         self.recompute = False
         self.embedding = nn.Embedding(vocab_size, config.width, device="meta").to_empty(
@@ -123,23 +123,21 @@ class Transformer(nn.Module):
         self, x: Tensor, valid: Tensor | None, predicted: Tensor | None, bounds: Bounds | None
     ) -> Tensor:
         """The bidirectional pass of a network whose masked positions come in late."""
-        assert self.mask_id is not None
+        assert self.start is not None and self.mask_id is not None  # as `__init__` makes sure
         masked = x == self.mask_id
         predicted = masked if predicted is None else predicted
         predicted = predicted if valid is None else predicted & valid
-        # The start symbol is a visible token of every row, so that there always is one to look at.
-        x = F.pad(x, (1, 0), value=self.mask_id if self.start is None else self.start)
+        # The start symbol is visible in every row, so that there always is one to look at.
+        x = F.pad(x, (1, 0), value=self.start)
         masked = F.pad(masked, (1, 0), value=False)
+        read = F.pad(predicted, (0, 1), value=False)  # a token is predicted before its place
         valid = None if valid is None else F.pad(valid, (1, 0), value=True)
         if bounds is not None:
             bounds = Bounds(bounds.predicted, bounds.visible + len(x), bounds.in_row + 1)
-        shifted = self.start is not None
-        read = F.pad(predicted, (0, 1) if shifted else (1, 0), value=False)
         layout = lay_out(masked, read, valid, self.rotary(x.shape[1]), bounds)
         hidden = self.embedding(x.flatten()[layout.tokens])
         blocks: Sequence[Block] = self.blocks  # type: ignore[assignment]
-        states = run_late(blocks, hidden, layout, self.config.late, self.norm, self._run)
-        return states[:, :-1] if shifted else states[:, 1:]
+        return run_late(blocks, hidden, layout, self.config.late, self.norm, self._run)[:, :-1]
 
     def _run(self, block: Callable[..., Tensor], *inputs: Any) -> Tensor:
         """Run a block, or `recompute` it."""
