@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unmask.model.config import ModelConfig
-from unmask.model.late import Bounds
+from unmask.model.late import Bounds, run_visible
 from unmask.model.layers import Block, rotate
 from unmask.model.transformer import Transformer
 
@@ -44,20 +44,19 @@ def attention(block: Block, x: Tensor, angles: tuple[Tensor, Tensor], sees: Tens
 
 
 def slow(model: Transformer, x: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Every position passes every block; masked ones are hidden as keys, and frozen at first."""
+    """Every position passes every block; masked ones are at first frozen, and hidden as keys."""
     masked = F.pad(x == MASK, (1, 0), value=False)
     valid = torch.ones_like(x, dtype=torch.bool) if valid is None else valid
-    seen = ~masked & F.pad(valid, (1, 0), value=True)
-    x = F.pad(x, (1, 0), value=START)
-    hidden = model.embedding(x)
-    sees = seen[:, None, :].expand(-1, x.shape[1], -1)
+    valid = F.pad(valid, (1, 0), value=True)
+    hidden = model.embedding(F.pad(x, (1, 0), value=START))
     for number, block in enumerate(model.blocks):
-        new = hidden + attention(
-            block, block.attention_norm(hidden), model.rotary(x.shape[1]), sees
-        )
+        early = number < LAYERS - model.config.late
+        seen = valid & ~masked if early else valid
+        sees = seen[:, None, :].expand(-1, seen.shape[1], -1)
+        normed = block.attention_norm(hidden)
+        new = hidden + attention(block, normed, model.rotary(seen.shape[1]), sees)
         new = new + block.mlp(block.mlp_norm(new))
-        frozen = masked & (number < LAYERS - model.config.late)
-        hidden = torch.where(frozen[..., None], hidden, new)
+        hidden = torch.where((masked & early)[..., None], hidden, new)
     return model.norm(hidden)[:, :-1]
 
 
@@ -99,17 +98,35 @@ def test_states_that_are_not_asked_for_change_nothing() -> None:
     )
 
 
-def test_a_masked_position_tells_the_others_nothing() -> None:
-    """Whether it is there at all; a visible token tells them something."""
+def test_the_first_blocks_see_no_masked_position() -> None:
+    """Neither what it holds nor whether it is there; every visible token they see."""
     model = network(2)
-    x = torch.arange(L)[None].masked_fill(torch.arange(L) % 2 == 1, MASK)
-    gone = torch.arange(L)[None] < L - 1  # the last is masked
-    states = model(x)[x == MASK]
-    torch.testing.assert_close(model(x, gone)[(x == MASK) & gone], states[:-1])
-    for place in range(0, L, 2):
-        other = x.clone()
-        other[0, place] += 1
-        assert (model(other)[x == MASK] - states).abs().amax(dim=-1).min() > 1e-6
+    x, valid = batch()
+    visible = F.pad((x != MASK) & valid, (1, 0), value=True)
+    angles = model.rotary(L + 1)
+
+    def states(embedded: Tensor, bounds: Bounds | None = None) -> Tensor:
+        blocks: Any = model.blocks[:2]
+        return run_visible(blocks, embedded, visible, angles, bounds, lambda f, *xs: f(*xs))
+
+    embedded = model.embedding(F.pad(x, (1, 0), value=START))
+    found = states(embedded)
+    assert (found[~visible] == 0).all()
+    assert torch.equal(states(embedded.masked_fill(~visible[..., None], 7.0)), found)
+    torch.testing.assert_close(states(embedded, Bounds(0, 60, L + 1)), found)
+    for row, place in visible.nonzero().tolist():
+        other = embedded.detach().clone()
+        other[row, place] += torch.randn(16, generator=torch.Generator().manual_seed(place))
+        changed = (states(other) - found).abs().amax(dim=-1) > 1e-6
+        assert changed[row][visible[row]].all()
+        assert not changed[torch.arange(len(x)) != row].any()
+
+
+def test_with_all_blocks_late_it_is_the_plain_network() -> None:
+    late, plain = network(LAYERS, seed=3), network(0, seed=3)
+    x, valid = batch()
+    predicted = (x == MASK) & valid
+    torch.testing.assert_close(late(x, valid)[predicted], plain(x, valid)[predicted])
 
 
 def test_padding_tells_nobody_anything() -> None:

@@ -23,9 +23,8 @@ class ModelConfig(Section):
     late: int = Field(
         0,
         ge=0,
-        description="How many last blocks masked positions pass, as queries that look at visible "
-        "tokens; visible tokens alone pass the others, and look at no masked position in any. 0: "
-        "masked positions pass all blocks, as any token.",
+        description="How many last blocks masked positions pass; visible tokens alone pass those "
+        "before. 0: all, as any token.",
     )
     rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary position frequencies.")
 

@@ -1,13 +1,12 @@
-"""Masked positions that come in late: a bidirectional pass that costs what it predicts.
+"""Masked positions that come in late: a bidirectional pass that costs little for what is hidden.
 
-A mask token tells no other position anything. So the first blocks are run on the visible tokens
-alone. In the last blocks the masked positions are queries that look at the visible tokens, and no
-position looks at them. In the very last block only those positions are computed whose states are
-read; of the others it needs the keys and values.
+A mask token says nothing about itself, so the first blocks are run on the visible tokens alone. In
+the last blocks the masked positions take part as any other. In the very last one every position is
+a key, but only those are computed further whose states are read.
 
-Tokens that take part stand packed in one matrix, (N, D), whatever row they are from; for attention
-they are spread over (B, K), K being what a row has at most. On an accelerator bounds make N and K
-constants: what is too much in a matrix then is some other position, which goes nowhere.
+The tokens that pass a block stand packed in one matrix, (N, D), whatever row they are from; for
+attention they are spread over (B, K), K being what a row has at most. On an accelerator bounds make
+N and K constants: what is too much in a matrix then is some other position, which goes nowhere.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,11 +14,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from unmask.model.layers import Block, attend
 
+Angles = tuple[Tensor, Tensor]
+"""Cosine and sine of positions' angles, each (N, 1, d)."""
 Run = Callable[..., Tensor]
 """Calls its first argument on the others: plainly, or computing it again for the gradient."""
 
@@ -43,200 +44,159 @@ class Packed:
     """Some positions of a batch, packed.
 
     Attributes:
-        slot: (N,) int64, the place of each when they are spread; ``rows * length`` of what is too
-            much in the matrix.
-        rows: B.
-        length: K.
-        angles: cos and sin of each, (N, 1, d).
+        where: (N,) int64, their flat positions in (B, L); B L of what is too much.
+        angles: of each.
     """
 
-    slot: Tensor
-    rows: int
-    length: int
-    angles: tuple[Tensor, Tensor]
-
-    def spread(self, x: Tensor) -> Tensor:
-        """(N, ...) -> (B, K, ...), zero where no token is."""
-        spread: Tensor = _Spread.apply(x, self.slot, self.rows * self.length)  # type: ignore[no-untyped-call]
-        return spread.view(self.rows, self.length, *x.shape[1:])
-
-    def collect(self, x: Tensor) -> Tensor:
-        """(B, K, ...) -> (N, ...), the inverse."""
-        return take(x.flatten(0, 1), self.slot)
+    where: Tensor
+    angles: Angles
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Which positions pass which block.
-
-    Attributes:
-        visible: the visible tokens, which alone are keys; spread side by side.
-        present: (B, 1, 1, K) bool, where one is in that spread.
-        both: they, and after them the masked positions that take part; spread at their own places.
-        read: those whose states are read; spread at their own places.
-        rows: (R,) int64, which of ``both`` the latter are.
-        tokens: (N,) flat positions of ``both``.
-    """
-
-    visible: Packed
-    present: Tensor
-    both: Packed
-    read: Packed
-    rows: Tensor
-    tokens: Tensor
-
-
-def lay_out(
-    masked: Tensor,
-    read: Tensor,
-    valid: Tensor | None,
-    angles: tuple[Tensor, Tensor],
-    bounds: Bounds | None,
-) -> Layout:
-    """Lay out a batch.
+def pack(chosen: Tensor, angles: Angles, bound: int | None) -> Packed:
+    """Pack the positions that are chosen, (B, L) bool.
 
     Args:
-        masked: (B, L) bool, positions that hold the mask token; in no row all of them.
-        read: (B, L) bool, whose states are read, visible ones or masked.
-        valid: (B, L) bool, False at padding; None: none.
-        angles: cos and sin of all places, (L, 1, d).
+        angles: of the places in a row, (L, 1, d).
+        bound: how many there are at most; None: they are counted.
+
+    Raises:
+        RuntimeError: there are more than that (on a GPU at the next synchronisation).
+    """
+    flat, length = chosen.flatten(), chosen.shape[1]
+    if bound is None:
+        where = found = flat.nonzero().squeeze(1)
+    else:
+        torch._assert_async(flat.sum() <= bound, f"more positions than {bound}")
+        found = flat.byte().argsort(descending=True, stable=True)[:bound]
+        where = torch.where(flat[found], found, len(flat))
+    return Packed(where, (angles[0][found % length], angles[1][found % length]))
+
+
+def run_visible(
+    blocks: Sequence[Block],
+    embedded: Tensor,
+    visible: Tensor,
+    angles: Angles,
+    bounds: Bounds | None,
+    run: Run,
+) -> Tensor:
+    """Run the first blocks, on the visible tokens alone.
+
+    Args:
+        embedded: (B, L, D) embeddings.
+        visible: (B, L) bool, in no row none.
+        angles: of the places in a row, (L, 1, d).
         bounds: what there is at most; None: it is counted.
+        run: how a block is run.
+
+    Returns:
+        (B, L, D), zero where nothing is visible.
 
     Raises:
         RuntimeError: there is more than the bounds say (on a GPU at the next synchronisation).
     """
-    visible = ~masked if valid is None else ~masked & valid
-    n_rows, length = masked.shape
+    rows, length = visible.shape
     counts = visible.sum(dim=1)
-    within = int(counts.max()) if bounds is None else min(bounds.in_row, length)
-    if bounds is not None:
+    if bounds is None:
+        within = int(counts.max())
+    else:
+        within = min(bounds.in_row, length)
         torch._assert_async((counts <= within).all(), f"more visible tokens in a row than {within}")
-    seen, seen_real = _positions(visible, bounds and bounds.visible)
-    late, late_real = _positions(masked & read, bounds and bounds.predicted)
-    asked, asked_real = _positions(read, bounds and bounds.predicted)
-    tokens, real = torch.cat((seen, late)), torch.cat((seen_real, late_real))
+    tokens = pack(visible, angles, bounds and bounds.visible)
+    # the place of each among the visible ones of its row
+    number = torch.cat((visible.cumsum(dim=1).flatten() - 1, counts.new_zeros(1)))
+    slot = tokens.where // length * within + number[tokens.where]
+    present = torch.arange(within, device=counts.device) < counts[:, None]
 
-    def packed(where: Tensor, real: Tensor, slot: Tensor, length: int) -> Packed:
-        place = where % masked.shape[1]
-        slot = torch.where(real, slot, n_rows * length)
-        return Packed(slot, n_rows, length, (angles[0][place], angles[1][place]))
+    def block_on_packed(block: Block, hidden: Tensor) -> Tensor:
+        part, normed = block.attention, block.attention_norm(hidden)
+        heads = (part.queries(normed, tokens.angles), *part.keys(normed, tokens.angles))
+        spread = (put(x, slot, rows * within).unflatten(0, (rows, -1)) for x in heads)
+        mixed = attend(*spread, present[:, None, None, :], causal=False)
+        hidden = hidden + part.o(take(mixed.flatten(0, 1).flatten(1), slot))
+        return hidden + block.mlp(block.mlp_norm(hidden))  # type: ignore[no-any-return]
 
-    number = (visible.cumsum(dim=1) - 1).flatten()[seen]
-    both = packed(tokens, real, tokens, length)
-    index = tokens.new_zeros(n_rows * length + 1)
-    index[both.slot] = torch.arange(len(tokens), device=tokens.device)
-    return Layout(
-        packed(seen, seen_real, seen // length * within + number, within),
-        (torch.arange(within, device=counts.device) < counts[:, None])[:, None, None, :],
-        both,
-        packed(asked, asked_real, asked, length),
-        torch.where(asked_real, index[asked], len(tokens)),
-        tokens,
-    )
+    hidden = take(embedded.flatten(0, 1), tokens.where)
+    for block in blocks:
+        hidden = run(block_on_packed, block, hidden)
+    return put(hidden, tokens.where, rows * length).unflatten(0, (rows, -1))
 
 
-def run_late(
-    blocks: Sequence[Block], hidden: Tensor, layout: Layout, late: int, norm: nn.Module, run: Run
+def run_last(
+    block: Block,
+    hidden: Tensor,
+    read: Packed,
+    angles: Angles,
+    mask: Tensor | None,
 ) -> Tensor:
-    """The states of the positions that are read.
+    """Run the last block, of which some positions' states are read.
 
     Args:
-        blocks: the network's.
-        hidden: (N, D) embeddings of ``layout.tokens``.
-        late: how many last blocks masked positions take part in, at least 1.
-        norm: the final one.
-        run: how a block is run.
+        hidden: (B, L, D), the residual stream.
+        read: N positions.
+        angles: of the places in a row, (L, 1, d).
+        mask: (B, 1, 1, L) bool, keys to attend to; None: all.
 
     Returns:
-        (B, L, D), zero at all other positions.
+        (N, D).
     """
-    n_visible = len(layout.visible.slot)
-    first = len(blocks) - late
-    masked, hidden = hidden[n_visible:], hidden[:n_visible]
-    for block in blocks[:first]:
-        hidden = run(_advance, block, hidden, None, layout.visible, layout)
-    hidden = torch.cat((hidden, masked.to(hidden.dtype)))
-    for block in blocks[first:-1]:
-        hidden = run(_advance, block, hidden, None, layout.both, layout)
-    hidden = run(_advance, blocks[-1], hidden, layout.rows, layout.read, layout)
-    return layout.read.spread(norm(hidden))
-
-
-def _advance(
-    block: Block, hidden: Tensor, rows: Tensor | None, asked: Packed, layout: Layout
-) -> Tensor:
-    """Advance the packed streams ``hidden`` (N, D) of those at ``rows`` (M,); None: of all."""
-    attention, normed = block.attention, block.attention_norm(hidden)
-    keys, values = attention.keys(normed[: len(layout.visible.slot)], layout.visible.angles)
-    if rows is not None:
-        hidden, normed = take(hidden, rows), take(normed, rows)
-    mixed = attend(
-        asked.spread(attention.queries(normed, asked.angles)),
-        layout.visible.spread(keys),
-        layout.visible.spread(values),
-        layout.present,
-        causal=False,
-    )
-    hidden = hidden + attention.o(asked.collect(mixed).flatten(1))
+    part, normed = block.attention, block.attention_norm(hidden)
+    query = part.queries(take(normed.flatten(0, 1), read.where), read.angles)
+    spread = put(query, read.where, normed.shape[:2].numel()).unflatten(0, normed.shape[:2])
+    mixed = attend(spread, *part.keys(normed, angles), mask, causal=False)
+    hidden = take(hidden.flatten(0, 1), read.where)
+    hidden = hidden + part.o(take(mixed.flatten(0, 1).flatten(1), read.where))
     return hidden + block.mlp(block.mlp_norm(hidden))  # type: ignore[no-any-return]
 
 
-def _positions(flags: Tensor, bound: int | None) -> tuple[Tensor, Tensor]:
-    """Flat positions (N,) of the true flags (B, L), in order, and which of the N are such."""
-    flat = flags.flatten()
-    if bound is None:
-        where = flat.nonzero().squeeze(1)
-        return where, torch.ones_like(where, dtype=torch.bool)
-    torch._assert_async(flat.sum() <= bound, f"more positions than {bound}")
-    where = flat.byte().argsort(descending=True, stable=True)[:bound]
-    return where, flat[where]
+def put(x: Tensor, slot: Tensor, slots: int) -> Tensor:
+    """Rows (N, ...) at their slots of (slots, ...), no two at one; zero where none is.
 
-
-def take(x: Tensor, rows: Tensor) -> Tensor:
-    """Rows of x, no row twice; any for the index ``len(x)``, which gets no gradient."""
-    return _Collect.apply(x, rows)  # type: ignore[no-untyped-call,no-any-return]
-
-
-class _Spread(torch.autograd.Function):
-    """Rows to their slots, the others zero.
-
-    Its gradient takes them from there. torch's own gradient of taking rows adds them up, row by
-    row on a CPU, though here no row is taken twice.
+    Those at the slot ``slots`` go nowhere. The gradient takes each from its slot.
     """
+    return _Put.apply(x, slot, slots)  # type: ignore[no-untyped-call,no-any-return]
 
+
+def take(x: Tensor, slot: Tensor) -> Tensor:
+    """Rows (N, ...) from their slots of x (slots, ...): the inverse of `put`.
+
+    What comes from the slot ``slots`` is meaningless. The gradient puts each row at its slot.
+    torch's own adds rows up, one by one on a CPU, though here none is taken twice.
+    """
+    return _Take.apply(x, slot)  # type: ignore[no-untyped-call,no-any-return]
+
+
+class _Put(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, slot: Tensor, slots: int) -> Tensor:
         ctx.save_for_backward(slot)
-        return _put(x, slot, slots)
+        return _at(x, slot, slots)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (slot,) = ctx.saved_tensors
-        return _get(gradient, slot), None, None
+        return _from(gradient, slot), None, None
 
 
-class _Collect(torch.autograd.Function):
-    """Rows from their slots: the inverse of `_Spread`, whose gradient it is."""
-
+class _Take(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, slot: Tensor) -> Tensor:
         ctx.save_for_backward(slot)
         ctx.slots = len(x)
-        return _get(x, slot)
+        return _from(x, slot)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (slot,) = ctx.saved_tensors
-        return _put(gradient, slot, ctx.slots), None
+        return _at(gradient, slot, ctx.slots), None
 
 
-def _put(x: Tensor, slot: Tensor, slots: int) -> Tensor:
-    # one more slot, for what is too much
+def _at(x: Tensor, slot: Tensor, slots: int) -> Tensor:
     return x.new_zeros(slots + 1, *x.shape[1:]).index_copy_(0, slot, x)[:-1]
 
 
-def _get(x: Tensor, slot: Tensor) -> Tensor:
-    found = x.index_select(0, slot.clamp(max=len(x) - 1))
-    return found.masked_fill_((slot == len(x)).view(-1, *[1] * (x.ndim - 1)), 0)
+def _from(x: Tensor, slot: Tensor) -> Tensor:
+    nowhere = (slot == len(x)).view(-1, *[1] * (x.ndim - 1))
+    return x.index_select(0, slot.clamp(max=len(x) - 1)).masked_fill_(nowhere, 0)

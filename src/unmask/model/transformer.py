@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unmask.model.config import ModelConfig
-from unmask.model.late import Bounds, lay_out, run_late
+from unmask.model.late import Bounds, pack, put, run_last, run_visible
 from unmask.model.layers import Block, Rotary
 from unmask.model.norm import RMSNorm
 
@@ -134,10 +134,20 @@ class Transformer(nn.Module):
         valid = None if valid is None else F.pad(valid, (1, 0), value=True)
         if bounds is not None:
             bounds = Bounds(bounds.predicted, bounds.visible + len(x), bounds.in_row + 1)
-        layout = lay_out(masked, read, valid, self.rotary(x.shape[1]), bounds)
-        hidden = self.embedding(x.flatten()[layout.tokens])
-        blocks: Sequence[Block] = self.blocks  # type: ignore[assignment]
-        return run_late(blocks, hidden, layout, self.config.late, self.norm, self._run)[:, :-1]
+
+        angles, hidden = self.rotary(x.shape[1]), self.embedding(x)
+        *blocks, last = self.blocks
+        early = blocks[: len(self.blocks) - self.config.late]
+        if early:
+            visible = ~masked if valid is None else ~masked & valid
+            states = run_visible(early, hidden, visible, angles, bounds, self._run)
+            hidden = torch.where(masked[..., None], hidden, states)
+        mask = None if valid is None else valid[:, None, None, :]
+        for block in blocks[len(early) :]:
+            hidden = self._run(block, hidden, angles, mask, False)
+        asked = pack(read, angles, bounds and bounds.predicted)
+        states = self.norm(self._run(run_last, last, hidden, asked, angles, mask))
+        return put(states, asked.where, read.numel()).unflatten(0, read.shape)[:, :-1]
 
     def _run(self, block: Callable[..., Tensor], *inputs: Any) -> Tensor:
         """Run a block, or `recompute` it."""
