@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unmask.model.config import ModelConfig
-from unmask.model.late import Bounds, run_visible
+from unmask.model.late import Bounds, put, run_late
 from unmask.model.layers import Block, rotate
 from unmask.model.transformer import Transformer
 
@@ -44,14 +44,15 @@ def attention(block: Block, x: Tensor, angles: tuple[Tensor, Tensor], sees: Tens
 
 
 def slow(model: Transformer, x: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Every position passes every block; masked ones are at first frozen, and hidden as keys."""
+    """Every position passes every block; some are hidden as keys, the masked at first frozen."""
     masked = F.pad(x == MASK, (1, 0), value=False)
     valid = torch.ones_like(x, dtype=torch.bool) if valid is None else valid
     valid = F.pad(valid, (1, 0), value=True)
     hidden = model.embedding(F.pad(x, (1, 0), value=START))
+    predicting = F.pad((x == MASK) & valid[:, 1:], (0, 1), value=False)
     for number, block in enumerate(model.blocks):
         early = number < LAYERS - model.config.late
-        seen = valid & ~masked if early else valid
+        seen = valid & (~masked if early else ~masked | predicting)
         sees = seen[:, None, :].expand(-1, seen.shape[1], -1)
         normed = block.attention_norm(hidden)
         new = hidden + attention(block, normed, model.rotary(seen.shape[1]), sees)
@@ -98,35 +99,35 @@ def test_states_that_are_not_asked_for_change_nothing() -> None:
     )
 
 
-def test_the_first_blocks_see_no_masked_position() -> None:
-    """Neither what it holds nor whether it is there; every visible token they see."""
+def test_a_mask_token_is_nothing_to_the_first_blocks() -> None:
+    """Nor to any block where nothing is predicted; every visible token is something to all."""
     model = network(2)
     x, valid = batch()
-    visible = F.pad((x != MASK) & valid, (1, 0), value=True)
-    angles = model.rotary(L + 1)
+    visible, predicting = (x != MASK) & valid, (x == MASK) & valid
+    visible = F.pad(visible, (1, 0), value=True)
+    predicting = F.pad(predicting, (0, 1), value=False)
+    blocks: Any = model.blocks
 
-    def states(embedded: Tensor, bounds: Bounds | None = None) -> Tensor:
-        blocks: Any = model.blocks[:2]
-        return run_visible(blocks, embedded, visible, angles, bounds, lambda f, *xs: f(*xs))
+    def states(embedded: Tensor, read: Tensor, last: int) -> Tensor:
+        late = visible | (predicting if last > 1 else read)
+        at = {"visible": visible, "late": late, "read": read}
+        found, place = run_late(
+            blocks[: 2 - last], blocks[2 - last :], embedded, **at, angles=model.rotary(L + 1),
+            bounds=None, run=lambda f, *xs: f(*xs),
+        )  # fmt: skip
+        return put(found, place.where, visible.numel(), place.full).unflatten(0, visible.shape)
 
-    embedded = model.embedding(F.pad(x, (1, 0), value=START))
-    found = states(embedded)
-    assert (found[~visible] == 0).all()
-    assert torch.equal(states(embedded.masked_fill(~visible[..., None], 7.0)), found)
-    torch.testing.assert_close(states(embedded, Bounds(0, 60, L + 1)), found)
-    for row, place in visible.nonzero().tolist():
-        other = embedded.detach().clone()
-        other[row, place] += torch.randn(16, generator=torch.Generator().manual_seed(place))
-        changed = (states(other) - found).abs().amax(dim=-1) > 1e-6
-        assert changed[row][visible[row]].all()
-        assert not changed[torch.arange(len(x)) != row].any()
-
-
-def test_with_all_blocks_late_it_is_the_plain_network() -> None:
-    late, plain = network(LAYERS, seed=3), network(0, seed=3)
-    x, valid = batch()
-    predicted = (x == MASK) & valid
-    torch.testing.assert_close(late(x, valid)[predicted], plain(x, valid)[predicted])
+    embedded = model.embedding(F.pad(x, (1, 0), value=START)).detach()
+    noise = torch.randn(embedded.shape, generator=torch.Generator().manual_seed(0)).double()
+    for last, read, silent in ((1, visible, ~visible), (2, predicting, ~visible & ~predicting)):
+        found = states(embedded, read, last)
+        assert torch.equal(states(embedded + noise * silent[..., None], read, last), found)
+        for row, place in (~silent).nonzero().tolist():
+            other = embedded.clone()
+            other[row, place] += noise[row, place]
+            changed = (states(other, read, last) - found).abs().amax(dim=-1) > 1e-7
+            assert changed[row][read[row]].all()
+            assert not changed[torch.arange(len(x)) != row].any()
 
 
 def test_padding_tells_nobody_anything() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unmask.model.config import ModelConfig
-from unmask.model.late import Bounds, pack, put, run_last, run_visible
+from unmask.model.late import Bounds, put, run_late
 from unmask.model.layers import Block, Rotary
 from unmask.model.norm import RMSNorm
 
@@ -125,29 +125,32 @@ class Transformer(nn.Module):
         """The bidirectional pass of a network whose masked positions come in late."""
         assert self.start is not None and self.mask_id is not None  # as `__init__` makes sure
         masked = x == self.mask_id
-        predicted = masked if predicted is None else predicted
-        predicted = predicted if valid is None else predicted & valid
+        if valid is not None:
+            masked = masked & valid
+            valid = F.pad(valid, (1, 0), value=True)
+        # A token is predicted at the position before it.
+        predicting = F.pad(masked, (0, 1), value=False)
+        read = predicting if predicted is None else F.pad(predicted, (0, 1), value=False)
         # The start symbol is visible in every row, so that there always is one to look at.
         x = F.pad(x, (1, 0), value=self.start)
-        masked = F.pad(masked, (1, 0), value=False)
-        read = F.pad(predicted, (0, 1), value=False)  # a token is predicted before its place
-        valid = None if valid is None else F.pad(valid, (1, 0), value=True)
+        visible = ~F.pad(masked, (1, 0), value=False)
+        visible = visible if valid is None else visible & valid
         if bounds is not None:
             bounds = Bounds(bounds.predicted, bounds.visible + len(x), bounds.in_row + 1)
-
-        angles, hidden = self.rotary(x.shape[1]), self.embedding(x)
-        *blocks, last = self.blocks
-        early = blocks[: len(self.blocks) - self.config.late]
-        if early:
-            visible = ~masked if valid is None else ~masked & valid
-            states = run_visible(early, hidden, visible, angles, bounds, self._run)
-            hidden = torch.where(masked[..., None], hidden, states)
-        mask = None if valid is None else valid[:, None, None, :]
-        for block in blocks[len(early) :]:
-            hidden = self._run(block, hidden, angles, mask, False)
-        asked = pack(read, angles, bounds and bounds.predicted)
-        states = self.norm(self._run(run_last, last, hidden, asked, angles, mask))
-        return put(states, asked.where, read.numel()).unflatten(0, read.shape)[:, :-1]
+        blocks: Sequence[Block] = self.blocks  # type: ignore[assignment]
+        states, at = run_late(
+            blocks[: -self.config.late],
+            blocks[-self.config.late :],
+            self.embedding(x),
+            visible=visible,
+            late=visible | predicting,
+            read=read,
+            angles=self.rotary(x.shape[1]),
+            bounds=bounds,
+            run=self._run,
+        )
+        hidden = put(self.norm(states), at.where, read.numel(), at.full)
+        return hidden.view(*read.shape, -1)[:, :-1]
 
     def _run(self, block: Callable[..., Tensor], *inputs: Any) -> Tensor:
         """Run a block, or `recompute` it."""
