@@ -44,9 +44,10 @@ BLOCKS = Blocks(np.random.default_rng(0).integers(0, V, (32, L)), None, 32 * L, 
 DECODINGS = [Decoding(), Decoding(0.7, 5, 0.9), Decoding(0.0)]
 
 
-def network(device: torch.device, causal: bool = False) -> Transformer:
-    config = ModelConfig(layers=1, width=16, heads=2)
-    model = Transformer(config, V + 1, [V], causal=causal, start=V if causal else None, seed=1)
+def network(device: torch.device, causal: bool = False, late: int = 0) -> Transformer:
+    config = ModelConfig(layers=1 + late, width=16, heads=2, late=late)
+    start = V if causal or late else None
+    model = Transformer(config, V + 1, [V], mask_id=V, causal=causal, start=start, seed=1)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for p in model.parameters():
@@ -201,10 +202,11 @@ def test_what_is_fitted_while_training_without_float64(recipe: str, pretended: N
         for name in ESTIMATORS
     ],
 )
-def test_every_estimator_without_float64(estimator: str, pretended: None) -> None:
+@pytest.mark.parametrize("late", [0, 1])
+def test_every_estimator_without_float64(estimator: str, late: int, pretended: None) -> None:
     config = ValidationConfig(blocks=8, draws=4)
-    found = validate(network(DEVICE), BLOCKS, config, MASK, estimator=estimator)
-    expected = validate(network(CPU), BLOCKS, config, MASK, estimator=estimator)
+    found = validate(network(DEVICE, late=late), BLOCKS, config, MASK, estimator=estimator)
+    expected = validate(network(CPU, late=late), BLOCKS, config, MASK, estimator=estimator)
     assert found.nelbo == pytest.approx(expected.nelbo, rel=1e-6)
     assert found.block_nats.tolist() == pytest.approx(expected.block_nats.tolist(), rel=1e-5)
 

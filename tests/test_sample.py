@@ -48,11 +48,11 @@ def before_a_gap(text: str) -> str:
 def trained(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[Path, list[str], Call, str, int], Run]:
-    """Train once per recipe and number of steps: 500 are enough to know the rhyme."""
-    runs: dict[tuple[str, int], Path] = {}
+    """Train once per recipe, options and number of steps: 500 are enough to know the rhyme."""
+    runs: dict[tuple[object, ...], Path] = {}
 
     def train(corpus: Path, small: list[str], unmask: Call, recipe: str, steps: int) -> Run:
-        key = recipe, steps
+        key = recipe, steps, *small
         if key not in runs:
             runs[key] = tmp_path_factory.mktemp(recipe) / "run"
             options = ["--train.steps", steps, "--validation.every", steps, "--recipe", recipe]
@@ -109,6 +109,32 @@ def test_prompts_of_any_length_are_kept_and_continued(run: Run, twin: Run) -> No
     greedy = SamplerOptions(temperature=0)
     alone = [complete(twin, [prompt], new_tokens=5, options=greedy)[0] for prompt in PROMPTS]
     assert complete(twin, PROMPTS, new_tokens=5, options=greedy) == alone
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_only_the_states_that_a_step_reads_are_computed_where_that_saves_work(
+    sampler: str,
+    trained,
+    corpus: Path,
+    small: list[str],
+    unmask: Call,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A network whose masked positions come in late draws what it draws if it computes all."""
+    run = trained(corpus, [*small, "--model.late", "1"], unmask, "fast", 40)
+    options, template = SamplerOptions(sampler, steps=6), "the cat [MASK*9] on [MASK*4] and"
+    found = infill(run, template, num=3, options=options)
+    several = complete(run, PROMPTS, new_tokens=5, options=options)
+    asked, forward = [], run.model.forward
+
+    def whole(x: torch.Tensor, valid: object = None, *, predicted: torch.Tensor) -> torch.Tensor:
+        asked.append(int(predicted.sum()))
+        return forward(x, valid)
+
+    monkeypatch.setattr(run.model, "forward", whole)
+    assert infill(run, template, num=3, options=options) == found
+    assert complete(run, PROMPTS, new_tokens=5, options=options) == several
+    assert min(asked) <= 8  # of 39
 
 
 KINDS = ["wordpiece", "llama", "t5", "gpt2"]

@@ -20,10 +20,10 @@ PAIRS = [
 ]
 
 
-def model(causal=False):
-    start = MASK if causal else None
-    config = ModelConfig(layers=1, width=16, heads=2)
-    network = Transformer(config, V + 1, [MASK], causal=causal, start=start)
+def model(causal=False, late=0):
+    start = MASK if causal or late else None
+    config = ModelConfig(layers=1 + late, width=16, heads=2, late=late)
+    network = Transformer(config, V + 1, [MASK], mask_id=MASK, causal=causal, start=start)
     generator = torch.Generator().manual_seed(3)
     for name, weight in network.named_parameters():
         if name in ("embedding.weight", "head.weight"):
@@ -62,8 +62,9 @@ def any_order(network, prefix, continuation):
         for name in CONDITIONAL_ESTIMATORS
     ],
 )
-def test_the_bound_is_the_mean_over_all_orders(estimator):
-    network = model()
+@pytest.mark.parametrize("late", [0, 1])
+def test_the_bound_is_the_mean_over_all_orders(estimator, late):
+    network = model(late=late)
     found = conditional_nll(network, PAIRS, mask_id=MASK, draws=1500, estimator=estimator)
     for (prefix, continuation), (nats, stderr) in zip(PAIRS, found, strict=True):
         exact = any_order(network, prefix, continuation)
@@ -89,10 +90,10 @@ def test_the_stated_error_covers_the_scatter_over_seeds():
         assert 0 < float(values.std()) < 1.25 * float(stated)
 
 
-@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("causal", "late"), [(False, 0), (False, 1), (True, 0)])
 @pytest.mark.parametrize("batch_size", [1, 3, 1000])
-def test_neither_the_batch_size_nor_the_company_changes_a_result(causal, batch_size):
-    network = model(causal)
+def test_neither_the_batch_size_nor_the_company_changes_a_result(causal, late, batch_size):
+    network = model(causal, late)
     together = conditional_nll(network, PAIRS, mask_id=MASK, draws=6)
     again = conditional_nll(network, PAIRS[::-1], mask_id=MASK, draws=6, batch_size=batch_size)
     for one, other in zip(together, again[::-1], strict=True):
@@ -125,9 +126,9 @@ def greedy(network, prefix, n):
     return text[len(prefix) :]
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_greedy_matches_exactly_the_greedy_continuation(causal):
-    network = model(causal)
+@pytest.mark.parametrize(("causal", "late"), [(False, 0), (False, 1), (True, 0)])
+def test_greedy_matches_exactly_the_greedy_continuation(causal, late):
+    network = model(causal, late)
     prefixes = [[0], [1, 2], [3, 0, 1, 2], []]
     right = [(prefix, greedy(network, prefix, 4)) for prefix in prefixes]
     wrong = [

@@ -159,6 +159,11 @@ def test_the_autoregressive_pass_is_that_of_the_plain_network() -> None:
     assert torch.equal(twin(x), plain(x, causal=True))
 
 
+def test_more_late_blocks_than_there_are_are_all() -> None:
+    x, valid = batch()
+    assert torch.equal(network(LAYERS + 3)(x, valid), network(LAYERS)(x, valid))
+
+
 def test_more_than_the_bounds_is_refused() -> None:
     x, _ = batch()
     masked = int((x == MASK).sum())
@@ -173,8 +178,6 @@ def test_it_has_to_know_its_tokens() -> None:
     for known in ({"mask_id": MASK}, {"start": START}):
         with pytest.raises(ValueError, match="a start symbol and the mask token"):
             Transformer(ModelConfig(late=1), V, **known)
-    with pytest.raises(ValueError, match="late must be at most layers: 3 of 2 blocks"):
-        ModelConfig(layers=2, late=3)
 
 
 def test_recomputing_keeps_less_and_changes_no_gradient() -> None:

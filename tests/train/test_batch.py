@@ -32,10 +32,13 @@ def drawn(
     return list(draw_batches(*whole, seed=seed, step=step, device=CPU))
 
 
-def gradients(recipe: str, padded: bool, parts: int) -> tuple[float, list[torch.Tensor]]:
-    config = ModelConfig(layers=1, width=16, heads=2)
+def gradients(
+    recipe: str, padded: bool, parts: int, late: int = 0
+) -> tuple[float, list[torch.Tensor]]:
+    config = ModelConfig(layers=1 + late, width=16, heads=2, late=late)
     named = parse_recipe(recipe)
-    model = Transformer(config, MASK + 1, (MASK,), causal=named.causal, start=MASK)
+    options = {"mask_id": MASK, "causal": named.causal, "start": MASK}
+    model = Transformer(config, MASK + 1, (MASK,), **options)
     with torch.no_grad():  # the head starts at zero, which would leave the rest without gradient
         model.head.weight.normal_(generator=torch.Generator().manual_seed(0))
     loss, total = batch_loss(model, MASK), 0.0
@@ -64,6 +67,15 @@ EVERY = [
 def test_micro_batches_add_up_to_the_batch(recipe: str, padded: bool, parts: int) -> None:
     loss, whole = gradients(recipe, padded, 1)
     split_loss, split = gradients(recipe, padded, parts)
+    assert split_loss == pytest.approx(loss, rel=1e-5)
+    for a, b in zip(whole, split, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("recipe", ["bell", "fast", MIXED[1]])
+def test_micro_batches_add_up_where_masked_positions_come_in_late(recipe: str) -> None:
+    loss, whole = gradients(recipe, True, 1, late=1)
+    split_loss, split = gradients(recipe, True, 5, late=1)
     assert split_loss == pytest.approx(loss, rel=1e-5)
     for a, b in zip(whole, split, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)

@@ -132,7 +132,11 @@ def test_a_recipe_that_is_fitted_while_training_resumes_with_what_it_has_seen(
     assert means[:5] == never[:5] and means != never  # something was fitted
 
 
-@pytest.mark.parametrize("extra", [[], ["--train.optimizer", "muon", "--train.ema", "0.9"]])
+@pytest.mark.parametrize(
+    "extra",
+    [[], ["--train.optimizer", "muon", "--train.ema", "0.9"], ["--model.late", "1"]],
+    ids=["plain", "averaged", "late"],
+)
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
     extra: list[str], unmask: Call, small: list[str], tmp_path: Path
 ) -> None:
@@ -142,7 +146,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
     assert unmask("train", "--run", whole, *options, "--train.steps", 12)[0] == 0
     assert unmask("train", "--run", parts, *options, "--train.steps", 7)[0] == 0
     assert unmask("train", "--run", parts, "--resume", "--train.steps", 12)[0] == 0
-    for name in ("model", "optimizer", *(["ema"] if extra else [])):
+    for name in ("model", "optimizer", *(["ema"] if "--train.ema" in extra else [])):
         assert same(weights(whole, 12, name), weights(parts, 12, name))
     assert evals(whole) == [r for r in evals(parts) if r["step"] != 7]  # where it once ended
     lines = [json.loads(line) for line in (parts / "metrics.jsonl").read_text().splitlines()]

@@ -15,10 +15,10 @@ V, L, N = 11, 7, 20
 MASK = V
 
 
-def model(causal=False):
-    start = MASK if causal else None
-    config = ModelConfig(layers=2, width=16, heads=2)
-    network = Transformer(config, V + 1, [MASK], causal=causal, start=start)
+def model(causal=False, late=0):
+    start = MASK if causal or late else None
+    config = ModelConfig(layers=2, width=16, heads=2, late=late)
+    network = Transformer(config, V + 1, [MASK], mask_id=MASK, causal=causal, start=start)
     generator = torch.Generator().manual_seed(0)
     for name, weight in network.named_parameters():
         if name in ("embedding.weight", "head.weight"):
@@ -59,20 +59,21 @@ def assert_same(a, b):
         assert here == (there and pytest.approx(there, rel=1e-5))  # None where no draw fell
 
 
-@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("causal", "late"), [(False, 0), (False, 1), (True, 0)])
 @pytest.mark.parametrize("ragged", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 1000])
-def test_batch_size_changes_nothing(causal, ragged, batch_size):
-    network, some = model(causal), blocks(ragged)
+def test_batch_size_changes_nothing(causal, late, ragged, batch_size):
+    network, some = model(causal, late), blocks(ragged)
     config = ValidationConfig(blocks=16, draws=3, batch_size=16)
     other = config.model_copy(update={"batch_size": batch_size})
     assert_same(validate(network, some, other, MASK), validate(network, some, config, MASK))
 
 
+@pytest.mark.parametrize("late", [0, 1])
 @pytest.mark.parametrize("ragged", [False, True])
-def test_nelbo_by_hand(ragged):
+def test_nelbo_by_hand(ragged, late):
     """One text at a time, without padding, with the documented counters for sizes and masks."""
-    network, some, draws = model(), blocks(ragged), 5
+    network, some, draws = model(late=late), blocks(ragged), 5
     config = ValidationConfig(blocks=N, draws=draws, seed=3)
     rows = torch.arange(N)
     offsets = uniform_double(3, Stream.EVAL_SIZE, 0, rows, draws)
@@ -109,11 +110,11 @@ def test_causal_likelihood_is_that_of_the_next_token(ragged):
     assert_same(bound, again)
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_what_stands_in_the_padding_changes_nothing(causal):
+@pytest.mark.parametrize(("causal", "late"), [(False, 0), (False, 1), (True, 0)])
+def test_what_stands_in_the_padding_changes_nothing(causal, late):
     config = ValidationConfig(blocks=N)
     zeros, fives = (
-        validate(model(causal), blocks(ragged=True, filler=filler), config, MASK)
+        validate(model(causal, late), blocks(ragged=True, filler=filler), config, MASK)
         for filler in (0, 5)
     )
     assert_same(zeros, fives)

@@ -24,7 +24,7 @@ class ModelConfig(Section):
         0,
         ge=0,
         description="How many last blocks masked positions pass; visible tokens alone pass those "
-        "before. 0: all, as any token.",
+        "before. 0: all blocks, and not only where a token is predicted.",
     )
     rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary position frequencies.")
 
@@ -57,9 +57,5 @@ class ModelConfig(Section):
             raise ValueError(
                 f"width / heads must be even (rotary positions turn pairs), "
                 f"but {self.width} / {self.heads} = {self.head_dim}"
-            )
-        if self.late > self.layers:
-            raise ValueError(
-                f"late must be at most layers: {self.late} of {self.layers} blocks are too many"
             )
         return self
