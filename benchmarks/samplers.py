@@ -32,7 +32,8 @@ class Counted:
         """Logits at the positions asked for."""
         self.evaluations += 1
         self.rows += int(where.sum())
-        logits: Tensor = self.model.head(self.model(x)[where])
+        hidden = self.model(x, predicted=where)
+        logits: Tensor = self.model.head(hidden[where])
         return logits
 
 

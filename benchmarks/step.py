@@ -3,8 +3,10 @@
     .venv/bin/python benchmarks/step.py --preset tiny --vocab 30000
     .venv/bin/python benchmarks/step.py --preset tiny --vocab 30000 --precision bf16 --compile
     .venv/bin/python benchmarks/step.py --preset small --vocab 30522 --batch 8 --rounds 3
+    .venv/bin/python benchmarks/step.py --preset tiny --late 2 --against plain,naive
 
 ours        the vocabulary projection and its cross-entropy on masked positions, a chunk at a time
+plain       ours with masked positions in all blocks: what ``--late`` changes
 naive       the same model as the field's trainers step it: logits at every position, a log-softmax
             over all of (B, L, V), the loss times the mask, an AdamW that loops over the parameters
 bert        transformers' BertForMaskedLM, ``sdpa`` attention
@@ -12,9 +14,10 @@ modernbert  transformers' ModernBertForMaskedLM, ``sdpa`` attention
 
 Layers, width, heads, vocabulary, batch, masks and precision are the same (transformers' networks
 have as many parameters in their matrices). All take turns in one process; a ratio is the median
-over rounds, with the rounds' quartiles. The share of each part of our step is measured apart, not
-compiled, with the preset's own optimiser; peak memory in a process of its own. What does not grow
-with the batch (the optimiser, its state) weighs more in a small one than in the preset's.
+over rounds, with the rounds' quartiles. FLOPs are those of all matrix products and of attention,
+forward and backward, as they are computed. The share of each part of our step is measured apart,
+not compiled, with the preset's own optimiser; peak memory in a process of its own. What does not
+grow with the batch (the optimiser, its state) weighs more in a small one than in the preset's.
 """
 
 import argparse
@@ -31,6 +34,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import (
+    FlopCounterMode,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
+)
 
 from step_cases import CPU, STEPS, Case
 from unmask.base.errors import UserError
@@ -60,7 +68,7 @@ def compare(case: Case, names: list[str], rounds: int) -> dict[str, float]:
     for name in names[1:]:
         ratios = [slow / fast for fast, slow in zip(seconds["ours"], seconds[name], strict=True)]
         low, _, high = statistics.quantiles(ratios, n=4)
-        prefix = "ratio" if name == "naive" else f"{name}_ratio"
+        prefix = _prefix(name)
         result |= {prefix: statistics.median(ratios)}
         result |= {f"{prefix}_quartile_low": low, f"{prefix}_quartile_high": high}
     return result
@@ -117,6 +125,22 @@ def parts(case: Case, rounds: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
+def flops(name: str, case: Case) -> int:
+    """Floating-point operations of a step, counted as it computes."""
+    step, aten = STEPS[name](case), torch.ops.aten
+    attention = {
+        aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(
+            q, k, v
+        ),
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda g, q, k, v, *_, **__: (
+            sdpa_backward_flop_count(g, q, k, v)
+        ),
+    }
+    with FlopCounterMode(display=False, custom_mapping=attention) as counter:
+        step(case.batches(0, name))
+    return counter.get_total_flops()
+
+
 def _peak(name: str, case: Case) -> int:
     """Bytes of resident memory that two steps add to a process at their peak, weights apart."""
     case.use_threads()
@@ -143,9 +167,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    others = [name for name in STEPS if name != "ours"]
     parser.add_argument("--preset", default="tiny", help="a size")
     parser.add_argument("--optimizer", help="of the parts; default: the preset's")
     parser.add_argument("--vocab", type=int, default=8192, help="vocabulary with the mask token")
+    parser.add_argument("--late", type=int, help="model.late of ours; default: the preset's")
     parser.add_argument("--batch", type=int, help="sequences; default: the preset's")
     parser.add_argument("--accumulation", type=int, default=1, help="micro-batches of our step")
     parser.add_argument("--recompute", action="store_true", help="the blocks, in our backward pass")
@@ -153,13 +179,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--compile", action="store_true", help="compile all networks")
-    parser.add_argument("--against", default="naive", help="comma-separated: naive,bert,modernbert")
-    parser.add_argument("--only", choices=["speed", "memory", "parts"], help="default: all three")
+    parser.add_argument("--against", default="naive", help=f"some of {', '.join(others)}")
+    parser.add_argument(
+        "--only", choices=["speed", "memory", "flops", "parts"], help="default: all"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     names = ["ours", *args.against.split(",")]
     if unknown := set(names) - set(STEPS):
-        parser.error(f"--against: no {', '.join(unknown)}; valid: naive, bert, modernbert")
+        parser.error(f"--against: no {', '.join(unknown)}; valid: {', '.join(others)}")
     try:
         config = load_preset(args.preset)
     except UserError as error:
@@ -168,11 +196,14 @@ def main() -> None:
     changes |= {"optimizer": args.optimizer or config.train.optimizer}
     changes |= {"accumulation": args.accumulation, "recompute": args.recompute}
     train = config.train.model_copy(update=changes)
-    config = config.model_copy(update={"train": train})
+    late = config.model.late if args.late is None else args.late
+    model = config.model.model_copy(update={"late": late})
+    config = config.model_copy(update={"train": train, "model": model})
     case = Case(config, args.vocab, args.precision, args.compile, args.threads)
     result = {
         "preset": args.preset,
         "vocab": args.vocab,
+        "late": late,
         "precision": args.precision,
         "compile": args.compile,
         "batch": config.train.batch_size,
@@ -195,6 +226,8 @@ def measure(case: Case, names: list[str], rounds: int, only: str | None) -> dict
             key = "peak_bytes" if name == "ours" else f"{name}_peak_bytes"
             result[key] = peak_bytes(name, case)
     case.use_threads()
+    if only in (None, "flops") and not case.compile:
+        result |= {f"{name}_flops": flops(name, case) for name in names}
     if only in (None, "speed"):
         result |= compare(case, names, rounds)
     if only in (None, "parts"):
@@ -202,6 +235,11 @@ def measure(case: Case, names: list[str], rounds: int, only: str | None) -> dict
         result["parts"] = {k: v / sum(seconds.values()) for k, v in seconds.items()}
         result["parts_seconds"] = seconds
     return result
+
+
+def _prefix(name: str) -> str:
+    """What the ratio to ours is called."""
+    return "ratio" if name == "naive" else f"{name}_ratio"
 
 
 def text(names: list[str], result: dict[str, Any]) -> str:
@@ -214,13 +252,15 @@ def text(names: list[str], result: dict[str, Any]) -> str:
         f"{result['threads']} threads"
     ]
     for name in names:
-        ratio = "ratio" if name == "naive" else f"{name}_ratio"
+        ratio = _prefix(name)
         peak = "peak_bytes" if name == "ours" else f"{name}_peak_bytes"
         line = f"  {name:<11}"
         if f"{name}_tokens_per_s" in result:
             line += f"{result[f'{name}_tokens_per_s']:>9,.0f} tokens/s  "
         if peak in result:
             line += f"peak {result[peak] / 2**20:,.0f} MiB  "
+        if f"{name}_flops" in result:
+            line += f"{result[f'{name}_flops'] / 1e9:,.1f} GFLOPs  "
         if ratio in result and name != "ours":
             low, high = result[f"{ratio}_quartile_low"], result[f"{ratio}_quartile_high"]
             line += f"ours is {result[ratio]:.2f}x as fast (quartiles {low:.2f} to {high:.2f})"

@@ -1,4 +1,4 @@
-"""The steps that `step.py` times: ours, the naive one, transformers' BERT and ModernBERT."""
+"""The steps that `step.py` times: ours, those it is compared with, transformers' networks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -59,9 +59,11 @@ class Case:
         train = self.config.train.model_copy(update={"accumulation": micro_batches})
         return list(draw_batches(recipe, blocks, train, seed=0, step=step, device=CPU))
 
-    def model(self) -> Transformer:
-        """Our network."""
-        return Transformer(self.config.model, self.vocab, (self.mask_id,))
+    def model(self, *, plain: bool = False) -> Transformer:
+        """Our network; the plain one runs all positions through all blocks."""
+        shape = self.config.model.model_copy(update={"late": 0} if plain else {})
+        start = self.mask_id if shape.late or shape.shift else None
+        return Transformer(shape, self.vocab, (self.mask_id,), mask_id=self.mask_id, start=start)
 
 
 Step = Callable[[list[Batch]], None]
@@ -69,7 +71,15 @@ Step = Callable[[list[Batch]], None]
 
 def ours(case: Case) -> Step:
     """The step as training takes it, with AdamW."""
-    model = case.model()
+    return _as_trained(case, case.model())
+
+
+def plain(case: Case) -> Step:
+    """The same with masked positions in all blocks."""
+    return _as_trained(case, case.model(plain=True))
+
+
+def _as_trained(case: Case, model: Transformer) -> Step:
     model.recompute = case.config.train.recompute
     adamw = case.config.train.model_copy(update={"optimizer": "adamw"})
     loss = batch_loss(model, case.mask_id, compiled=case.compile)
@@ -77,8 +87,8 @@ def ours(case: Case) -> Step:
 
 
 def naive(case: Case) -> Step:
-    """The same mathematics from full logits."""
-    model = case.model()
+    """Full logits, and masked positions in all blocks."""
+    model = case.model(plain=True)
 
     def logits(x: Tensor) -> Tensor:
         return model.head(model(x))  # type: ignore[no-any-return]
@@ -149,4 +159,4 @@ def _step(
     return step
 
 
-STEPS = {"ours": ours, "naive": naive, "bert": bert, "modernbert": modernbert}
+STEPS = {"ours": ours, "plain": plain, "naive": naive, "bert": bert, "modernbert": modernbert}
