@@ -147,11 +147,12 @@ def _tolerance(spec: str) -> float:
 
     Own-order masks have their rounding from noise of its own. The complement's rate of a pair is
     no longer rounded. An anneal's two parts are each normalised exactly; the normaliser of
-    their mixture was off by 1.5 parts in 10,000.
+    their mixture was off by 1.5 parts in 10,000. In all of them Muon's products in bfloat16 are
+    rounded in another order on another kind of CPU: 1.3 parts in 100,000 were seen.
     """
     if "own-order" in spec:
         return 0.5
-    return 2e-4 if "anneal=0.0" not in spec else 1e-5
+    return 2e-4 if "anneal=0.0" not in spec else 4e-5
 
 
 FEW = ("fast", "bell-anneal", "mirror")

@@ -32,7 +32,9 @@ class Copier(nn.Module):
         # logits: 4 for the token copied, all equal for a mask
         self.head.weight = nn.Parameter(4 * torch.eye(V))
 
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, valid: Tensor | None = None, *, predicted: Tensor | None = None
+    ) -> Tensor:
         source = torch.roll(x, self.far, dims=1)
         return nn.functional.one_hot(source, V + 1)[..., :V].float()
 
