@@ -3,7 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-TEST := $(BIN)/python -m pytest -n auto --durations=15
+# A thread for each of pytest's workers: more would only get into each other's way.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --durations=15
 
 .PHONY: help demo test test-all lint format clean
 .DEFAULT_GOAL := help

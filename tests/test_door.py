@@ -86,7 +86,15 @@ assert main(["--version"]) == 0
         assert f"unmask evaluate {task}" in done.stdout
 
 
-def test_help_takes_hardly_longer_than_the_libraries_that_show_it() -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, marks=[] if command == ["train"] else [pytest.mark.slow])
+        for command in all_commands()
+    ],
+    ids=" ".join,
+)
+def test_help_takes_hardly_longer_than_the_libraries_that_show_it(command: list[str]) -> None:
     def seconds(command: list[str]) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -94,7 +102,7 @@ def test_help_takes_hardly_longer_than_the_libraries_that_show_it() -> None:
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     libraries = [sys.executable, "-c", "import pydantic, tyro, yaml, rich.progress"]
-    assert seconds([*PYTHON, "train", "--help"]) < 3 * seconds(libraries) + 0.1
+    assert seconds([*PYTHON, *filter(None, command), "--help"]) < 3 * seconds(libraries) + 0.1
 
 
 def test_the_version(unmask: Call) -> None:

@@ -30,8 +30,9 @@ SMALL = [
 ]
 DONE, BAD_INPUT, TRAINING_FAILED = 0, 2, 3
 
+THOROUGH = settings.default.max_examples >= 100
 MANY = settings(
-    max_examples=200 if settings.default.max_examples >= 100 else 10,
+    max_examples=200 if THOROUGH else 10,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
@@ -153,7 +154,7 @@ OPTIONS = sorted(
 )
 
 
-@MANY
+@settings(MANY, max_examples=600 if THOROUGH else 10)
 @given(option=st.sampled_from(OPTIONS), value=VALUES)
 def test_training_with_an_odd_value(home: Path, option: str, value: str) -> None:
     train(home, "--corpus.source", "texts", f"{option}={value}")

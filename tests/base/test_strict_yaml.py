@@ -59,6 +59,7 @@ def test_the_lines_of_keys():
         ("? [a]\n: 1", "line 1: a key must be a word"),
         ("a: \x07", "not YAML: unacceptable character"),
         ("[" * 1000, "nested too deeply"),
+        pytest.param("[" * 3000, "nested too deeply", marks=pytest.mark.slow),
         ("{a: " * 60 + "1" + "}" * 60, "nested too deeply"),
     ],
 )

@@ -80,10 +80,11 @@ class TestDraws:
             counts = mine.bincount(minlength=part.n_blocks)
             assert counts.max() - counts.min() <= 1
 
-    def test_no_place_in_the_batch_belongs_to_one_corpus(self):
+    @pytest.mark.parametrize("steps", [200, pytest.param(600, marks=pytest.mark.slow)])
+    def test_no_place_in_the_batch_belongs_to_one_corpus(self, steps):
         """Mask rates are stratified over the places, so a fixed place would fix the rates."""
-        share = (part_of(drawn(0, range(200), 4)) == 0).double().mean(dim=0)
-        assert ((share - 0.5).abs() < 5 * (0.25 / 200) ** 0.5).all()
+        share = (part_of(drawn(0, range(steps), 4)) == 0).double().mean(dim=0)
+        assert ((share - 0.5).abs() < 5 * (0.25 / steps) ** 0.5).all()
 
     @pytest.mark.parametrize("parts", [1, 2, 5])
     def test_slots_may_be_asked_for_apart(self, parts):

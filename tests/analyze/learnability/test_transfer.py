@@ -51,10 +51,11 @@ def test_no_learning_rate_no_transfer() -> None:
     assert torch.equal(found.nelbo_change, torch.zeros(4, 2).double())
 
 
-def test_training_in_a_bin_lowers_that_bin_and_the_start_comes_back() -> None:
+@pytest.mark.parametrize("steps", [30, pytest.param(40, marks=pytest.mark.slow)])
+def test_training_in_a_bin_lowers_that_bin_and_the_start_comes_back(steps: int) -> None:
     model = network()
     start = start_of(model)
-    found = matrix(model, start, 0.01, steps=30)
+    found = matrix(model, start, 0.01, steps=steps)
     own = found.change.diagonal(dim1=0, dim2=2)  # (restarts, bins)
     assert (own < -0.05).all(), own
     for name, value in model.state_dict().items():
