@@ -10,6 +10,7 @@ RUN/checkpoints/    the weights
 import json
 import os
 import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +31,13 @@ from unmask.recipe.auto import recommended_bell
 from unmask.recipe.parse import is_auto, parse_recipe, with_bell
 from unmask.train.checkpoint import Checkpoint, checkpoint_steps, find_checkpoint
 from unmask.train.device import choose_device
-from unmask.train.loop import Outcome, train
+from unmask.train.loop import Outcome, TrainingFailed, train
 from unmask.train.metrics import BLOCKS, METRICS, check_sinks, read_records
+from unmask.train.processes import EndedElsewhere, Processes, started
 
-CONTINUABLE = {"train.steps", "train.device", "train.keep", "train.save_every", "train.log_to"}
+CONTINUABLE = {
+    f"train.{name}" for name in ("steps", "device", "parallel", "keep", "save_every", "log_to")
+}
 """What may differ when a run is resumed; anything else would make it another run."""
 
 
@@ -41,6 +45,7 @@ def train_run(config: Config, folder: Path, *, resume: bool, console: Console) -
     """Train what a configuration says in a run folder.
 
     Nothing is written before everything is checked: a refused request changes no file of a run.
+    Of several processes the first one checks, packs and writes; the others join it after that.
 
     Args:
         resume: continue the run that is there; otherwise the folder must be new or empty.
@@ -49,43 +54,68 @@ def train_run(config: Config, folder: Path, *, resume: bool, console: Console) -
         UserError: before any work, for whatever is wrong with the request.
         TrainingFailed: the loss or a gradient is no longer finite.
     """
+    with started(config.train.parallel) as processes, ExitStack() as held:
+        with processes.preparation():
+            if processes.main:
+                config, data, model = _prepare(config, folder, resume, console, processes, held)
+        if not processes.main:
+            console.quiet = True
+            config = load_config(folder / "config.yaml")
+            data = load_data(config.corpus, run=folder)
+            model = build_model(config, data.tokenizer)
+        try:
+            return train(
+                model,
+                parse_recipe(config.recipe),
+                data,
+                config=config.train,
+                validation=config.validation,
+                seed=config.seed,
+                folder=folder,
+                console=console,
+                processes=processes,
+            )
+        except TrainingFailed:  # which all find at once
+            if processes.main:
+                raise
+            raise EndedElsewhere from None
+
+
+def _prepare(
+    config: Config,
+    folder: Path,
+    resume: bool,
+    console: Console,
+    processes: Processes,
+    held: ExitStack,
+) -> tuple[Config, Data, Transformer]:
+    """Check everything, read the corpus, and make the run's folder, which stays locked."""
     _check_folder(config, folder, resume)
     device = choose_device(config.train.device)
     if config.train.compile and device.type == "cpu":
         _check_compiler()
     check_sinks(config.train.log_to)
-    _check_batch(config)
+    _check_batch(config, processes.size)
     _check_memory(config)
     checkpoint = _check_records(folder)  # before the corpus is read
     known = folder if (folder / RECORD).is_file() else None
     data = load_data(config.corpus, console=console, run=known)
     if is_auto(config.recipe):
         config = settle_recipe(config, data, console)
-    recipe = parse_recipe(config.recipe)
     model = build_model(config, data.tokenizer)
     if checkpoint is not None:
         for name in ("model", "ema") if config.train.ema else ("model",):
             checkpoint.load_into(model, name)
         check_same_tokenizer(folder, data.tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, wait=False) as free:
-        if not free:
-            raise UserError(f"run {folder}: another process is training there")
-        _check_folder(config, folder, resume)  # by now another may have, and a recipe is settled
-        save_config(config, folder / "config.yaml")
-        write_whole(folder / RECORD, json.dumps(data.facts, indent=2).encode())
-        data.tokenizer.save(folder / "tokenizer")
-        _introduce(config, data, model, folder, console)
-        return train(
-            model,
-            recipe,
-            data,
-            config=config.train,
-            validation=config.validation,
-            seed=config.seed,
-            folder=folder,
-            console=console,
-        )
+    if not held.enter_context(locked(folder, wait=False)):
+        raise UserError(f"run {folder}: another process is training there")
+    _check_folder(config, folder, resume)  # by now another may have, and a recipe is settled
+    save_config(config, folder / "config.yaml")
+    write_whole(folder / RECORD, json.dumps(data.facts, indent=2).encode())
+    data.tokenizer.save(folder / "tokenizer")
+    _introduce(config, data, model, folder, console)
+    return config, data, model
 
 
 def check_continuable(config: Config, folder: Path) -> None:
@@ -219,7 +249,12 @@ def _check_memory(config: Config) -> None:
     )
 
 
-def _check_batch(config: Config) -> None:
+def _check_batch(config: Config, processes: int) -> None:
+    if processes > config.train.batch_size:
+        raise UserError(
+            f"{processes} processes for train.batch_size {config.train.batch_size}: "
+            "each needs a sequence"
+        )
     if config.train.accumulation > config.train.batch_size:
         raise UserError(
             f"train.accumulation {config.train.accumulation} is more than "

@@ -1,7 +1,7 @@
 """The global batch of a step, a function of (config, seed, step), a micro-batch at a time."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,6 +34,8 @@ class Batch:
         bounds: of the predicted positions and the visible ones; None where there are none, or
             where counting costs nothing.
         n_tokens: tokens (without padding) in the global batch.
+        phase: ``causal``, ``masked`` or ``mixed``: how the samples of the global batch are trained.
+        last: whether no other micro-batch of the step comes after it.
     """
 
     objective: Objective
@@ -45,6 +47,8 @@ class Batch:
     weights: Tensor
     bounds: Bounds | None
     n_tokens: int
+    phase: str
+    last: bool
 
 
 def draw_batches(
@@ -56,11 +60,15 @@ def draw_batches(
     step: int,
     device: torch.device,
     observers: Observers | None = None,
+    mine: Tensor | None = None,
 ) -> Iterator[Batch]:
     """Draw the blocks, mask rates and masks of a step, for one micro-batch after the other.
 
     Rates are stratified over the global batch; noise belongs to a sample's place in it, so that
     splitting the batch changes nothing. The samples of a micro-batch come apart by objective.
+
+    Args:
+        mine: (b,) int64, the places in the global batch that are asked for; None: all.
     """
     slots = torch.arange(config.batch_size)
     portions = recipe.portions(
@@ -72,11 +80,17 @@ def draw_batches(
         observers=observers,
     )
     n_tokens = sum(int(blocks.lengths_of(_blocks(p, blocks, seed, step)).sum()) for p in portions)
-    for part in slots.tensor_split(config.accumulation):
-        for portion in portions:
-            mine = portion.among(part)
-            if len(mine.slots):
-                yield _draw(mine, blocks, seed, step, device, n_tokens)
+    phases = {"causal" if p.objective.causal else "masked" for p in portions if len(p.slots)}
+    phase = phases.pop() if len(phases) == 1 else "mixed"
+    micro_batches = [
+        among
+        for part in (slots if mine is None else mine).tensor_split(config.accumulation)
+        for among in (portion.among(part) for portion in portions)
+        if len(among.slots)
+    ]
+    for number, portion in enumerate(micro_batches, 1):
+        batch = _draw(portion, blocks, seed, step, device, n_tokens)
+        yield replace(batch, phase=phase, last=number == len(micro_batches))
 
 
 def _draw(
@@ -118,6 +132,8 @@ def _draw(
         send(objective.weights(t) / n_tokens, device),
         bounds,
         n_tokens,
+        phase="",
+        last=False,
     )
 
 

@@ -50,6 +50,11 @@ class TrainConfig(Section):
         False, description="compute the blocks again in the backward pass: less memory, more time"
     )
     compile: bool = Field(False, description="torch.compile the network")
+    parallel: Literal["auto", "none", "ddp"] = Field(
+        "auto",
+        description="how several processes train together; auto: ddp where torchrun has started "
+        "several",
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
     log_every: int = Field(
         10, ge=1, le=LARGEST_COUNT, description="steps between training lines in metrics.jsonl"

@@ -26,8 +26,9 @@ from unmask.train.checkpoint import (
 )
 from unmask.train.config import TrainConfig, ValidationConfig
 from unmask.train.device import Stopwatch, autocast, choose_device
-from unmask.train.metrics import BLOCKS, Jsonl, forget_after, open_sinks
+from unmask.train.metrics import BLOCKS, Jsonl, Sink, forget_after, open_sinks
 from unmask.train.optim import build_optimizers, learning_rate
+from unmask.train.processes import ALONE, Processes
 from unmask.train.progress import TrainingBar
 from unmask.train.recent import Recent
 from unmask.train.signals import stop_on_signals
@@ -61,18 +62,21 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
     seed: int,
     folder: Path,
     console: Console,
+    processes: Processes = ALONE,
 ) -> Outcome:
     """Train a model in a run's folder, from its latest checkpoint if there is one.
+
+    Of several processes each has its share of the samples, and the first one writes.
 
     Raises:
         TrainingFailed: a loss or gradient is not finite (the step, its blocks and the last good
             checkpoint are named), or the validation bound is not.
         UserError: the device is not there, or the checkpoint is damaged.
     """
-    device = choose_device(config.device)
+    device = processes.device(choose_device(config.device))
     model.to(device)
     model.recompute = config.recompute
-    loss = batch_loss(model, data.tokenizer.mask_id, compiled=config.compile)
+    loss = batch_loss(model, data.tokenizer.mask_id, compiled=config.compile, processes=processes)
     state = TrainingState(
         model,
         build_optimizers(model, config),
@@ -84,9 +88,11 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
     if (checkpoint := find_checkpoint(checkpoints)) is not None:
         state.restore(checkpoint)
         progress = checkpoint.progress
-    forget_after(folder, progress.step)
-    sinks = open_sinks(folder, config.log_to)
-    blocks = Jsonl(folder / BLOCKS)
+    sinks, blocks = list[Sink](), list[Sink]()
+    if processes.main:
+        forget_after(folder, progress.step)
+        sinks, blocks = open_sinks(folder, config.log_to), [Jsonl(folder / BLOCKS)]
+    mine = processes.share(config.batch_size)
     watch = Stopwatch(device, progress.seconds)
     recent = Recent(device, progress.seconds)
 
@@ -97,7 +103,13 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
 
     def evaluate() -> Progress:
         with autocast(device, config.precision):
-            bound = validate(state.evaluated, data.valid, validation, data.tokenizer.mask_id)
+            bound = validate(
+                state.evaluated,
+                data.valid,
+                validation,
+                data.tokenizer.mask_id,
+                processes=processes,
+            )
         if not math.isfinite(bound.nelbo):
             raise TrainingFailed(
                 f"the validation bound is not finite at step {progress.step}; "
@@ -106,10 +118,15 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
         bits = bound.bits_per_byte(data.valid.n_tokens, data.valid.n_bytes)
         bar.evaluated(progress.step, bound, data.valid.coverage.bits(bits))
         record("eval", bound.record() | {"bits_per_byte": bits})
-        blocks.write({"step": progress.step, **bound.block_record()})
+        for sink in blocks:
+            sink.write({"step": progress.step, **bound.block_record()})
         return replace(progress, nelbo=bound.nelbo)
 
-    with stop_on_signals() as stop, TrainingBar(console, config.steps, progress.step) as bar:
+    patient = processes.size > 1
+    with (
+        stop_on_signals(patient=patient) as stop,
+        TrainingBar(console, config.steps, progress.step) as bar,
+    ):
         if progress.step == 0:
             progress = evaluate()  # where every curve begins
         watch.start()
@@ -125,11 +142,27 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
                 step=progress.step,
                 device=device,
                 observers=state.observers,
+                mine=mine,
             )
-            taken = take_step(state, loss, batches, config, step=progress.step, learning_rate=rate)
+            taken = take_step(
+                state,
+                loss,
+                batches,
+                config,
+                step=progress.step,
+                learning_rate=rate,
+                processes=processes,
+            )
 
             # 2. Count. The numbers stay on the device until they are due.
-            recent.add(progress.step, taken.loss, taken.norm, taken.t, taken.n_tokens)
+            recent.add(
+                progress.step,
+                taken.loss,
+                taken.norm,
+                taken.rate,
+                taken.rate_squared,
+                taken.n_tokens,
+            )
             progress = replace(
                 progress,
                 step=progress.step + 1,
@@ -137,7 +170,7 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
                 nelbo=None,
             )
             bar.step(progress.step)
-            stopped = bool(stop)
+            stopped = processes.highest(stop[0] if stop else 0) > 0
             last = progress.step == config.steps
             log = last or progress.step % config.log_every == 0
             due = last or progress.step % validation.every == 0
@@ -155,13 +188,13 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
                 record("train", {**summary, "learning_rate": rate, "phase": taken.phase})
             if due:
                 progress = evaluate()
-            if save:
+            if save and processes.main:
                 save_checkpoint(checkpoints, progress, state.files())
                 prune(checkpoints, config.keep)
             watch.start()
-    for sink in (*sinks, blocks):
+    for sink in (*sinks, *blocks):
         sink.close()
-    return Outcome(progress, stop[0] if stop else None)
+    return Outcome(progress, processes.highest(stop[0] if stop else 0) or None)
 
 
 def _failure(

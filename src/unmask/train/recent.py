@@ -20,11 +20,19 @@ class Recent:
         self._sums = torch.zeros(4, device=self._device)
         self._steps, self._tokens = 0, 0
 
-    def add(self, step: int, loss: Tensor, norm: Tensor, t: Tensor, tokens: int) -> None:
-        """Take the numbers of a step; t (B,) are its mask rates."""
+    def add(
+        self,
+        step: int,
+        loss: Tensor,
+        norm: Tensor,
+        rate: Tensor,
+        rate_squared: Tensor,
+        tokens: int,
+    ) -> None:
+        """Take the numbers of a step; of its mask rates the mean and that of their squares."""
         bad = ~(torch.isfinite(loss) & torch.isfinite(norm))
         self._first_bad = torch.where(bad & (self._first_bad < 0), step, self._first_bad)
-        self._sums += torch.stack([loss, norm.detach(), t.mean(), t.square().mean()])
+        self._sums += torch.stack([loss, norm.detach(), rate, rate_squared])
         self._steps += 1
         self._tokens += tokens
 

@@ -8,8 +8,11 @@ from types import FrameType
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[list[int]]:
+def stop_on_signals(*, patient: bool = False) -> Iterator[list[int]]:
     """Turn the first SIGINT or SIGTERM into a request to stop; outside the main thread, do nothing.
+
+    Args:
+        patient: whether a second one is ignored: torchrun repeats what a terminal sends to all.
 
     Yields:
         An empty list, which takes the number of the signal: the loop looks at it after every step.
@@ -20,7 +23,7 @@ def stop_on_signals() -> Iterator[list[int]]:
         return
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        if received:
+        if received and not patient:
             raise KeyboardInterrupt
         received.append(number)
 

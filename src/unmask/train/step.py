@@ -15,6 +15,7 @@ from unmask.train.batch import Batch
 from unmask.train.config import TrainConfig
 from unmask.train.device import autocast
 from unmask.train.optim import set_learning_rate
+from unmask.train.processes import ALONE, Processes, meeting
 from unmask.train.state import TrainingState
 
 
@@ -84,14 +85,23 @@ class TrainingLoss(nn.Module):
         return predicted_confidence(self.model(inputs, valid, False), predicted, self.model.head)
 
 
-def batch_loss(model: Transformer, mask_id: int, *, compiled: bool = False) -> BatchLoss:
+def batch_loss(
+    model: Transformer,
+    mask_id: int,
+    *,
+    compiled: bool = False,
+    processes: Processes = ALONE,
+) -> BatchLoss:
     """The training loss of a network, as a function of a (micro-)batch.
 
     Args:
         compiled: whether the module is compiled.
+        processes: those that the gradients of a step are shared with, at its last micro-batch.
     """
     module = TrainingLoss(model, compiled=compiled)
-    forward = torch.compile(module) if compiled else module
+    if compiled:
+        module.compile()
+    forward = processes.wrap(module)
 
     def loss(batch: Batch) -> Loss:
         objective, mask = batch.objective, batch.mask
@@ -100,9 +110,10 @@ def batch_loss(model: Transformer, mask_id: int, *, compiled: bool = False) -> B
             confidence = module.confidence(hidden, mask, batch.valid)
             mask = objective.masking.refine(mask, batch.t, batch.reveal, confidence)
         inputs = objective.hide(batch.x, mask, mask_id)
-        value, nats = forward(
-            inputs, batch.x, mask, batch.weights, batch.valid, objective.causal, batch.bounds
-        )
+        with meeting(forward, batch.last):
+            value, nats = forward(
+                inputs, batch.x, mask, batch.weights, batch.valid, objective.causal, batch.bounds
+            )
         return Loss(value, nats, mask)
 
     return loss
@@ -115,14 +126,15 @@ class Taken:
     Attributes:
         loss: in nats per token, a scalar.
         norm: of the gradient before it was clipped, a scalar.
-        t: (B,) mask rates.
+        rate, rate_squared: means over the mask rates of the global batch, scalars.
         n_tokens: tokens in the global batch, without padding.
         phase: ``causal``, ``masked`` or ``mixed``: how its samples were trained.
     """
 
     loss: Tensor
     norm: Tensor
-    t: Tensor
+    rate: Tensor
+    rate_squared: Tensor
     n_tokens: int
     phase: str
 
@@ -135,26 +147,29 @@ def take_step(
     *,
     step: int,
     learning_rate: float,
+    processes: Processes = ALONE,
 ) -> Taken:
     """Take an optimiser step on the (micro-)batches of a global batch.
 
     Args:
         state: what the step changes.
         loss: of the state's model.
+        batches: this process's.
         config: clipping, precision and the average's decay.
         step: optimiser steps before it.
+        processes: those that have the other micro-batches, and take the same step.
     """
     device = next(state.model.parameters()).device
     # 1. The gradient; the loss is per token of the global batch.
     total = torch.zeros((), device=device)
-    rates, phases, seen = [], set(), []
+    rates, seen = [], []
     for batch in batches:
         with autocast(device, config.precision):
             found = loss(batch)
-        found.value.backward()
+        # Its gradients add up over processes, of which the mean is taken.
+        (found.value * processes.size).backward()
         total += found.value.detach()
         rates.append(batch.t)
-        phases.add("causal" if batch.objective.causal else "masked")
         if state.observers and not batch.objective.causal:
             whole = torch.full_like(batch.t, batch.x.shape[1])
             tokens = whole if batch.valid is None else batch.valid.sum(dim=1)
@@ -169,8 +184,16 @@ def take_step(
         optimizer.zero_grad()
     state.update_average(config.ema, step)
 
-    # 3. Let those see it who fit something to it.
-    for observer in state.observers.values() if seen else ():
-        observer.add(Seen(*map(torch.cat, zip(*seen, strict=True))))
-    phase = phases.pop() if len(phases) == 1 else "mixed"
-    return Taken(total, norm, torch.cat(rates), batch.n_tokens, phase)
+    # 3. Let those see it who fit something to it, and say what the whole batch was like.
+    if state.observers and batch.phase != "causal":
+        none = [rates[0].new_zeros(0)] * len(Seen._fields)
+        mine = map(torch.cat, zip(none, *seen, strict=True))
+        everything = Seen(*map(processes.gather, mine))
+        for observer in state.observers.values():
+            observer.add(everything)
+    t = torch.cat(rates)
+    numbers = torch.stack([total, t.mean(), t.square().mean()])
+    if processes.size > 1:
+        numbers[1:] *= len(t) / config.batch_size
+        processes.sum(numbers)
+    return Taken(numbers[0], norm, numbers[1], numbers[2], batch.n_tokens, batch.phase)

@@ -12,6 +12,7 @@ from unmask.diffusion.noise import Stream, uniform, uniform_double
 from unmask.diffusion.objective import predicted_cross_entropy
 from unmask.model.denoiser import Denoiser
 from unmask.train.config import ValidationConfig
+from unmask.train.processes import ALONE, Processes
 
 
 @torch.no_grad()
@@ -22,6 +23,7 @@ def validate(
     mask_id: int,
     *,
     estimator: str = "fixed-count",
+    processes: Processes = ALONE,
     on_batch: Callable[[int], None] = lambda n: None,
 ) -> Bound:
     """Measure the NELBO of a denoiser, or the exact likelihood of a causal model.
@@ -32,6 +34,8 @@ def validate(
     Args:
         estimator: a name in `unmask.diffusion.estimators.ESTIMATORS`; a causal model, whose
             likelihood is exact, needs none.
+        processes: all that validate the same network: each does its share of the blocks, and all
+            have the result.
         on_batch: called with the number of sequences after each forward pass (for progress).
 
     Returns:
@@ -48,9 +52,9 @@ def validate(
     # Of the predicted tokens in each draw of each block: nats, how many, the control variate.
     shape = len(chosen), 1 if draws is None else config.draws
     ce_sums, masked, control = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))
-    device = model.head.weight.device
+    device, mine = model.head.weight.device, processes.share(len(chosen))
     for draw in range(shape[1]):
-        for rows in torch.arange(len(chosen)).split(config.batch_size):
+        for rows in mine.split(config.batch_size) if len(mine) else ():
             x, valid = _to(device, *blocks.batch(chosen[rows]))
             if draws is None:
                 inputs, predicted = (
@@ -70,6 +74,7 @@ def validate(
                 over = _surplus(surprisal[x.cpu()], predicted.cpu(), valid)
                 control[rows, draw] = draws.control * over
             on_batch(len(rows))
+    processes.sum(ce_sums, masked, control)
     if draws is None:
         return exact_nll(ce_sums.squeeze(1), lengths)
     return nelbo_from_draws(ce_sums, draws.weight, masked, draws.rate, lengths, control)

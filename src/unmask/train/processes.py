@@ -1,0 +1,171 @@
+"""The processes that train one run together, as ``torchrun`` starts them; most often one alone.
+
+Each process has a share of every global batch. Gradients are summed, so that all take the same
+step. The first process alone writes.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from inspect import signature
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from unmask.base.errors import UserError
+
+
+class EndedElsewhere(UserError):
+    """The first process, which says why, has ended."""
+
+    def __init__(self) -> None:
+        super().__init__("process 0 has ended: see what it says")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train a run.
+
+    Attributes:
+        rank: its number, from 0.
+        size: how many there are.
+        local_rank: its number on its machine.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def share(self, n: int) -> Tensor:
+        """Which of n things are this process's: int64, one process's after another's."""
+        return torch.arange(n).tensor_split(self.size)[self.rank]
+
+    def device(self, chosen: torch.device) -> torch.device:
+        """The device of that kind that is this process's.
+
+        Raises:
+            UserError: processes cannot share such a device.
+        """
+        if self.size > 1 and chosen.type == "mps":
+            raise UserError("several processes train on cpu or cuda, not on mps")
+        if self.size == 1 or chosen.type != "cuda":
+            return chosen
+        device = torch.device("cuda", self.local_rank)
+        torch.cuda.set_device(device)
+        return device
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """A module whose backward pass takes the mean of the gradients over all processes."""
+        if self.size == 1:
+            return module
+        device = next(module.parameters()).device
+        known = signature(DistributedDataParallel).parameters  # torch 2.13 has a new name for it
+        name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        options: dict[str, Any] = {name: False}  # buffers are constants
+        return DistributedDataParallel(
+            module,
+            device_ids=[device] if device.type == "cuda" else None,
+            gradient_as_bucket_view=True,
+            **options,
+        )
+
+    def sum(self, *tensors: Tensor) -> None:
+        """Add up tensors over all processes, in place; on the CPU or the process's device."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.all_reduce(tensor)
+
+    def gather(self, x: Tensor) -> Tensor:
+        """The rows (N, ...) of all processes, one process's after another's."""
+        if self.size == 1:
+            return x
+        counts = [torch.zeros((), dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(counts, torch.tensor(len(x)))
+        rows = [int(count) for count in counts]
+        padded = x.new_zeros(max(rows), *x.shape[1:])
+        padded[: len(x)] = x
+        parts = [torch.empty_like(padded) for _ in rows]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:n] for part, n in zip(parts, rows, strict=True)])
+
+    def highest(self, number: int) -> int:
+        """The highest number that any process has."""
+        if self.size == 1:
+            return number
+        highest = torch.tensor(number)
+        dist.all_reduce(highest, dist.ReduceOp.MAX)
+        return int(highest)
+
+    @contextmanager
+    def preparation(self) -> Iterator[None]:
+        """The block in which the first process prepares what the others then find.
+
+        Raises:
+            EndedElsewhere: in the others, which wait for it, when it does not come to the end.
+        """
+        if self.size == 1:
+            yield
+        elif self.main:
+            ready = torch.zeros(())
+            try:
+                yield
+                ready += 1
+            finally:
+                dist.broadcast(ready, src=0)
+        else:
+            ready = torch.zeros(())
+            dist.broadcast(ready, src=0)
+            if not ready:
+                raise EndedElsewhere
+            yield
+
+
+ALONE = Processes()
+PATIENCE = timedelta(hours=24)
+"""How long the others wait while the first packs a corpus; torchrun ends them if it dies."""
+
+
+@contextmanager
+def started(parallel: str) -> Iterator[Processes]:
+    """Join the other processes of the run until the block ends.
+
+    Args:
+        parallel: ``none``; ``ddp``: those that torchrun has started; ``auto``: so if there are any.
+
+    Raises:
+        UserError: torchrun has started several and ``parallel`` says none, or the other way round.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if parallel == "ddp" and "RANK" not in os.environ:
+        raise UserError(
+            "train.parallel ddp needs processes that torchrun starts; valid: auto, none"
+        )
+    if parallel == "none" and size > 1:
+        raise UserError(f"train.parallel none, but {size} processes were started; valid: auto, ddp")
+    if size == 1:
+        yield ALONE
+        return
+    # Numbers of the run travel between CPUs, gradients between devices.
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield Processes(dist.get_rank(), size, int(os.environ["LOCAL_RANK"]))
+    finally:
+        dist.destroy_process_group()
+
+
+def meeting(module: nn.Module, now: bool) -> AbstractContextManager[None]:
+    """The context of a forward pass; after its backward pass processes meet, if now."""
+    if now or not isinstance(module, DistributedDataParallel):
+        return nullcontext()
+    return module.no_sync()

@@ -1,0 +1,234 @@
+"""Several processes train the run that one would."""
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from unmask.base.errors import UserError
+from unmask.cli import main
+from unmask.data.blocks import Blocks
+from unmask.recipe.parse import parse_recipe
+from unmask.train.batch import Batch, draw_batches
+from unmask.train.config import TrainConfig
+from unmask.train.processes import Processes, started
+
+Call = Callable[..., tuple[int, str]]
+BAD_INPUT = 2
+
+
+def _train(rank: int, size: int, port: int, arguments: list[str]) -> None:
+    """A process as torchrun starts it."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os._exit(main(arguments))
+
+
+def start(size: int, arguments: list[object]) -> list[Any]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    fork = multiprocessing.get_context("fork")  # which imports nothing again
+    words = ["train", *map(str, arguments)]
+    processes = [fork.Process(target=_train, args=(r, size, port, words)) for r in range(size)]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def together(size: int, *arguments: object) -> list[int | None]:
+    """Exit statuses of the processes of ``unmask train ARGUMENTS``."""
+    processes = start(size, [*arguments])
+    for process in processes:
+        process.join(timeout=120)
+    for process in processes:
+        process.kill()  # one that hangs has no status
+    return [process.exitcode for process in processes]
+
+
+def records(run: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+    ours = ("seconds", "tokens_per_second")
+    lines = map(json.loads, (run / name).read_text().splitlines())
+    return [{k: v for k, v in line.items() if k not in ours} for line in lines]
+
+
+def weights(run: Path, step: int, name: str = "model") -> dict[str, torch.Tensor]:
+    return load_file(run / f"checkpoints/step-{step:08d}/{name}.safetensors")
+
+
+def nearly(value: Any) -> Any:
+    if isinstance(value, list):
+        return [nearly(part) for part in value]
+    return pytest.approx(value, rel=2e-4, abs=1e-5) if isinstance(value, float) else value
+
+
+def assert_the_same_run(a: Path, b: Path, step: int) -> None:
+    """To the order of sums."""
+    for name in ("metrics.jsonl", "blocks.jsonl"):
+        for one, other in zip(records(a, name), records(b, name), strict=True):
+            assert one.keys() == other.keys()
+            for key, value in one.items():
+                assert other[key] == nearly(value), (name, one["step"], key)
+    assert sorted(p.name for p in a.rglob("*")) == sorted(p.name for p in b.rglob("*"))
+    for name, value in weights(a, step).items():
+        torch.testing.assert_close(weights(b, step)[name], value, rtol=2e-3, atol=2e-4)
+
+
+LATE = ["--model.late", 1, "--train.accumulation", 2]
+CASES = [
+    ("fast:next-token=0.5@0.5/0@0.5", 2, LATE),
+    *(
+        pytest.param(recipe, size, options, marks=pytest.mark.slow)
+        for recipe, size, options in [
+            ("bell", 4, ["--train.batch-size", 9]),
+            ("bell", 2, ["--train.optimizer", "muon", "--train.ema", 0.9, "--model.late", 1]),
+            ("bell:next-token=0.3,mix=steps", 2, []),
+            ("adaptive", 2, []),
+            ("mirror", 4, ["--train.accumulation", 2]),
+            ("puma", 2, []),
+            ("ar", 2, ["--train.recompute"]),
+            # a micro-batch of each kind on one process, of one kind on the other
+            ("bell:next-token=0.2", 2, ["--train.batch-size", 3]),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize(("recipe", "size", "options"), CASES)
+@pytest.mark.parametrize("padded", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_they_train_the_run_of_one(
+    recipe: str,
+    size: int,
+    options: list[object],
+    padded: bool,
+    unmask: Call,
+    small: list[str],
+    tmp_path: Path,
+) -> None:
+    lines = tmp_path / "lines.txt"
+    lines.write_text("".join(f"line {'x' * (i % 7)}{i}\n" for i in range(300)))
+    options = [*small, "--train.steps", 6, "--validation.every", 3, "--recipe", recipe, *options]
+    options += ["--train.learning-rate", 1e-3, "--validation.batch-size", 5]
+    if padded:
+        options += ["--corpus.source", f"{lines}:document=line", "--corpus.packing", "pad"]
+    alone, several = tmp_path / "alone", tmp_path / "several"
+    assert unmask("train", "--run", alone, *options)[0] == 0
+    assert together(size, "--run", several, *options) == [0] * size
+    assert_the_same_run(alone, several, 6)
+
+
+def test_what_is_refused_is_told_by_one_and_nobody_waits(
+    small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "file").write_text("")
+    assert together(2, "--run", tmp_path / "there", *small) == [BAD_INPUT] * 2
+    told = capfd.readouterr().err
+    assert told.count("exists already") == 1
+    assert told.count("process 0 has ended: see what it says") == 1
+
+
+@pytest.mark.slow
+def test_each_process_needs_a_sequence(
+    small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = [*small, "--train.batch-size", 1]
+    assert together(2, "--run", tmp_path / "run", *options) == [BAD_INPUT] * 2
+    assert "2 processes for --train.batch-size 1" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_other_numbers_of_processes(
+    unmask: Call, small: list[str], tmp_path: Path
+) -> None:
+    options = [*small, "--validation.every", 4, "--recipe", "adaptive"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert unmask("train", "--run", whole, *options, "--train.steps", 12)[0] == 0
+    assert together(2, "--run", parts, *options, "--train.steps", 4) == [0, 0]
+    assert unmask("train", "--run", parts, "--resume", "--train.steps", 8)[0] == 0
+    assert together(4, "--run", parts, "--resume", "--train.steps", 12) == [0] * 4
+    assert_the_same_run(whole, parts, 12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_stops_all_after_the_same_step(
+    rank: int, small: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    processes = start(2, ["--run", run, *small, "--train.steps", 100_000])
+    while not (run / "metrics.jsonl").is_file() or len(records(run)) < 5:
+        time.sleep(0.05)
+        assert all(process.is_alive() for process in processes)
+    os.kill(processes[rank].pid, signal.SIGTERM)
+    for process in processes:
+        process.join(timeout=60)
+    assert [process.exitcode for process in processes] == [128 + signal.SIGTERM] * 2
+    (saved,) = (run / "checkpoints").iterdir()
+    assert saved.name == f"step-{records(run)[-1]['step']:08d}"
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_is_told_by_one(
+    small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = [*small, "--train.learning-rate", 1e30, "--train.steps", 20]
+    assert together(2, "--run", tmp_path / "run", *options) == [3, BAD_INPUT]
+    assert capfd.readouterr().err.count("training failed") == 1
+
+
+@pytest.mark.parametrize("recipe", ["bell", "mirror", "bell:next-token=0.3", "fast"])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_shares_are_the_batch_and_no_two_processes_have_a_mask(recipe: str, size: int) -> None:
+    tokens = np.arange(50 * 64, dtype=np.uint16).reshape(50, 64)
+    blocks = Blocks(tokens, None, tokens.size, tokens.size)
+    config = TrainConfig(batch_size=10, accumulation=2, steps=20)
+
+    def drawn(mine: torch.Tensor | None) -> list[Batch]:
+        batches = draw_batches(
+            parse_recipe(recipe), blocks, config, seed=0, step=7, device=torch.device("cpu"),
+            mine=mine,
+        )  # fmt: skip
+        return list(batches)
+
+    def rows(batches: list[Batch]) -> list[tuple[object, ...]]:
+        return [
+            (int(x[0]), tuple(mask.tolist()), float(t), float(w), batch.n_tokens, batch.phase)
+            for batch in batches
+            for x, mask, t, w in zip(batch.x, batch.mask, batch.t, batch.weights, strict=True)
+        ]
+
+    shares = [drawn(Processes(rank, size).share(10)) for rank in range(size)]
+    assert all([batch.last for batch in share] == [False] * (len(share) - 1) + [True]
+               for share in shares)  # fmt: skip
+    found = [row for share in shares for row in rows(share)]
+    assert sorted(found) == sorted(rows(drawn(None))) and len(found) == 10
+    masks = [row[1] for row in found if not all(row[1])]
+    assert len(set(masks)) == len(masks)
+
+
+def test_how_it_was_started_and_what_is_asked_for_must_agree(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for parallel in ("auto", "none"):
+        with started(parallel) as processes:
+            assert processes == Processes() and processes.main
+    with pytest.raises(UserError, match="that torchrun starts; valid: auto, none"), started("ddp"):
+        pass
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with (
+        pytest.raises(UserError, match="4 processes were started; valid: auto, ddp"),
+        started("none"),
+    ):
+        pass
