@@ -20,6 +20,7 @@ LOWEST_FIRST = [
     "train",
     "config",
     "run",
+    "cost",
     "sample",
     "evaluate",
     "compare",

@@ -161,10 +161,16 @@ def settle_recipe(config: Config, data: Data, console: Console) -> Config:
     return with_options(config, {"recipe": recipe})
 
 
+def predicts_before_place(config: Config) -> bool:
+    """Whether a start symbol stands before the tokens, each predicted at the position before it."""
+    model = config.model
+    return parse_recipe(config.recipe).start_symbol or model.shift or model.late > 0
+
+
 def build_model(config: Config, tokenizer: Tokenizer) -> Transformer:
     """The untrained network of a configuration, of the kind that its recipe needs."""
     recipe, model = parse_recipe(config.recipe), config.model
-    start = recipe.start_symbol or model.shift or model.late > 0
+    start = predicts_before_place(config)
     return Transformer(
         model,
         tokenizer.vocab_size,

@@ -3,11 +3,15 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from unmask.cli.base import TrainedOptions, parse_trained
 from unmask.cli.options import says_flags
+
+if TYPE_CHECKING:
+    from unmask.base.console import PlainConsole
 
 
 class TrainArguments(TrainedOptions):
@@ -25,6 +29,18 @@ class TrainArguments(TrainedOptions):
         description="continue the run that is in the folder where its latest checkpoint left it",
     )
 
+    dry_run: bool = Field(
+        False, description="say what the run would cost, and stop: nothing is read or written"
+    )
+    vocabulary: int | None = Field(
+        None,
+        ge=2,
+        description="entries of the tokenizer, for a dry run where it is not at hand",
+    )
+    tokens_per_second: float | None = Field(
+        None, gt=0, description="a speed, for the hours that a dry run says"
+    )
+
 
 @says_flags(TrainArguments)
 def train_command(arguments: Sequence[str]) -> int:
@@ -34,6 +50,9 @@ def train_command(arguments: Sequence[str]) -> int:
     from unmask.run import train_run
 
     console = PlainConsole()
+    if parsed.dry_run:
+        _say_cost(parsed, console)
+        return 0
     outcome = train_run(parsed.config_values, parsed.run, resume=parsed.resume, console=console)
     run = str(parsed.run)
     if outcome.signal is not None:
@@ -46,3 +65,25 @@ def train_command(arguments: Sequence[str]) -> int:
     sample = shlex.join(["unmask", "sample", run])
     console.print(f"done: {run}; for samples: {sample}", soft_wrap=True)
     return 0
+
+
+def _say_cost(parsed: TrainArguments, console: "PlainConsole") -> None:
+    from unmask.cost import UTILISATION, cost_of
+    from unmask.data.tokenizers import vocabulary_size
+
+    config, gigabyte = parsed.config_values, 2**30
+    cost = cost_of(config, parsed.vocabulary or vocabulary_size(config.corpus.tokenizer))
+    hours = f"{cost.h100_hours(UTILISATION):,.2f} of one H100 at {UTILISATION:.0%} of its bf16 peak"
+    if parsed.tokens_per_second is not None:
+        speed = parsed.tokens_per_second
+        hours += f"; {cost.hours(speed):,.2f} at {speed:,.0f} tokens/s"
+    lines = {
+        "parameters": f"{cost.parameters:,} ({cost.inner:,} without embedding and head)",
+        "tokens": f"{cost.tokens_per_step:,} a step, {cost.tokens:,} in all",
+        "FLOPs": f"{cost.flops_per_step:.3e} a step, {cost.flops:.3e} in all",
+        "memory": f"{cost.state_bytes / gigabyte:.2f} GiB of weights, gradients and optimiser, and "
+        f"about {cost.activation_bytes / gigabyte:.2f} GiB for a micro-batch, on one device",
+        "hours": hours,
+    }
+    for name, text in lines.items():
+        console.print(f"{name:>10}  {text}", soft_wrap=True)

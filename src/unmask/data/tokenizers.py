@@ -318,6 +318,19 @@ def load_tokenizer(spec: str, train: Iterable[str], identity: str, cache: Path) 
     return hub_tokenizer(spec)
 
 
+def vocabulary_size(spec: str) -> int:
+    """How many entries the tokenizer that ``corpus.tokenizer`` names has, without a text.
+
+    Raises:
+        UserError: no such tokenizer, or one of the hub that cannot be had.
+    """
+    if spec == "bytes":
+        return ByteTokenizer.vocab_size
+    if spec.startswith("bpe:") and (size := whole_number(spec.removeprefix("bpe:"))) is not None:
+        return size
+    return hub_tokenizer(spec).vocab_size
+
+
 def hub_tokenizer(name: str) -> HubTokenizer:
     """Load a Hugging Face tokenizer by its name on the hub or its folder.
 

@@ -1,0 +1,67 @@
+"""The floating-point operations of training: those of matrix products and of attention.
+
+A multiplication and an addition are two. Attention counts all pairs of positions, causal or not.
+"""
+
+import torch
+from torch import Tensor
+
+from unmask.model.config import ModelConfig
+
+_FORWARD_AND_BACKWARD = 3  # a product has one forward and two, as costly, backward
+_ATTENTION_BACKWARD = 2.5  # five products of the size of the forward pass's two
+
+
+def training_flops(
+    config: ModelConfig,
+    vocab_size: int,
+    length: int,
+    rates: Tensor,
+    *,
+    causal: bool,
+    start: bool,
+    recompute: bool = False,
+) -> float:
+    """FLOPs of the forward and the backward pass over some sequences.
+
+    Exact where all positions pass all blocks. With ``config.late`` it is what independent masks
+    cost on average, and without what attention spreads over nothing.
+
+    Args:
+        vocab_size: V.
+        length: L, tokens of a sequence.
+        rates: (n,) share of predicted tokens in each of n sequences; the causal network's is 1.
+        causal: whether the autoregressive pass is run.
+        start: whether a start symbol stands before the tokens.
+        recompute: whether the blocks are computed again in the backward pass.
+    """
+    t, width, layers = rates.double(), config.width, config.layers
+    predicted = t * length
+    head = 3 * 2 * predicted * width * vocab_size
+    if config.late and not causal:
+        late = min(config.late, layers)
+        visible = (1 - t) * length + 1
+        masked = t**2 * length  # where the masked token after a masked one is predicted
+        blocks = (
+            (layers - late) * _block(config, visible, visible)
+            + (late - 1) * _block(config, visible + masked, visible + masked)
+            + _block(config, visible + masked, predicted)
+        )
+        advanced = (layers - late) * visible + (late - 1) * (visible + masked) + predicted
+    else:
+        positions = torch.full_like(t, length + int(start and not causal))
+        blocks = layers * _block(config, positions, positions)
+        advanced = layers * positions
+    passes = blocks[0] * _FORWARD_AND_BACKWARD + blocks[1] * (1 + _ATTENTION_BACKWARD)
+    again = torch.zeros_like(t)
+    if recompute:  # all but the last product of a block, which nothing in its backward pass needs
+        last = 2 * width * config.mlp_width
+        again = blocks.sum(dim=0) - last * advanced
+    return float((head + passes + again).sum())
+
+
+def _block(config: ModelConfig, keys: Tensor, queries: Tensor) -> Tensor:
+    """(2, n), of a forward pass: matrix products, and attention."""
+    width = config.width
+    products = 2 * (2 * width**2 * keys + (2 * width**2 + 3 * width * config.mlp_width) * queries)
+    return torch.stack((products, 4 * width * keys * queries))
