@@ -59,6 +59,7 @@ def test_the_commands_are_understood(line: str, monkeypatch: pytest.MonkeyPatch)
     work = {
         "load_config": "unmask.config",
         "train_run": "unmask.run",
+        "cost_of": "unmask.cost",
         "compare": "unmask.compare.plan",
         "run_folder": "unmask.cli.base",
         "open_subject": "unmask.evaluate.subject",
