@@ -162,19 +162,19 @@ def test_a_run_goes_on_with_other_numbers_of_processes(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(("rank", "number"), [(0, signal.SIGTERM), (1, signal.SIGUSR1)])
 def test_a_signal_to_one_stops_all_after_the_same_step(
-    rank: int, small: list[str], tmp_path: Path
+    rank: int, number: signal.Signals, small: list[str], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     processes = start(2, ["--run", run, *small, "--train.steps", 100_000])
     while not (run / "metrics.jsonl").is_file() or len(records(run)) < 5:
         time.sleep(0.05)
         assert all(process.is_alive() for process in processes)
-    os.kill(processes[rank].pid, signal.SIGTERM)
+    os.kill(processes[rank].pid, number)
     for process in processes:
         process.join(timeout=60)
-    assert [process.exitcode for process in processes] == [128 + signal.SIGTERM] * 2
+    assert [process.exitcode for process in processes] == [128 + number] * 2
     (saved,) = (run / "checkpoints").iterdir()
     assert saved.name == f"step-{records(run)[-1]['step']:08d}"
 

@@ -90,19 +90,26 @@ def save_checkpoint(
         folder: the ``checkpoints`` folder.
         progress: goes into the manifest.
         files: file name without ending -> tensors.
+
+    Raises:
+        OSError: there is no room, or no permission; nothing is left of it.
     """
     final = folder / _name(progress.step)
     temporary = folder / f".{final.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, tensors in files.items():
-        contiguous = {key: value.detach().contiguous() for key, value in tensors.items()}
-        write_whole(temporary / f"{name}.safetensors", save(contiguous))
-    digests = {path.name: sha256_of(path) for path in sorted(temporary.iterdir())}
-    manifest = {**asdict(progress), "files": digests}
-    write_whole(temporary / MANIFEST, json.dumps(manifest, indent=2).encode())
-    shutil.rmtree(final, ignore_errors=True)  # a rerun of the same step after an interruption
-    temporary.rename(final)
+    try:
+        temporary.mkdir(parents=True)
+        for name, tensors in files.items():
+            contiguous = {key: value.detach().contiguous() for key, value in tensors.items()}
+            write_whole(temporary / f"{name}.safetensors", save(contiguous))
+        digests = {path.name: sha256_of(path) for path in sorted(temporary.iterdir())}
+        manifest = {**asdict(progress), "files": digests}
+        write_whole(temporary / MANIFEST, json.dumps(manifest, indent=2).encode())
+        shutil.rmtree(final, ignore_errors=True)  # a rerun of the same step after an interruption
+        temporary.rename(final)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)  # others may need the room
+        raise
     sync_folder(folder)
     return final
 

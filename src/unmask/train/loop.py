@@ -5,6 +5,8 @@ from counters. The loop never asks which recipe runs.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,8 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
         TrainingFailed: a loss or gradient is not finite (the step, its blocks and the last good
             checkpoint are named), or the validation bound is not.
         UserError: the device is not there, or the checkpoint is damaged.
+        OSError: the last checkpoint, or what is left of the records, cannot be written. Before the
+            end that is told, and tried again.
     """
     device = processes.device(choose_device(config.device))
     model.to(device)
@@ -96,10 +100,22 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
     watch = Stopwatch(device, progress.seconds)
     recent = Recent(device, progress.seconds)
 
+    @contextmanager
+    def told_if_not_written() -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:  # a full disk may have room again; records wait for it
+            console.print(
+                f"step {progress.step:>7,}  not written: {error}; training goes on, "
+                f"last good checkpoint: {last_whole(checkpoints) or 'none yet'}",
+                soft_wrap=True,
+            )
+
     def record(kind: str, values: dict[str, Any]) -> None:
         counters = {"tokens_seen": progress.tokens_seen, "seconds": round(watch.seconds, 4)}
         for sink in sinks:
-            sink.write({"step": progress.step, "kind": kind, **values, **counters})
+            with told_if_not_written():
+                sink.write({"step": progress.step, "kind": kind, **values, **counters})
 
     def evaluate() -> Progress:
         with autocast(device, config.precision):
@@ -119,7 +135,8 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
         bar.evaluated(progress.step, bound, data.valid.coverage.bits(bits))
         record("eval", bound.record() | {"bits_per_byte": bits})
         for sink in blocks:
-            sink.write({"step": progress.step, **bound.block_record()})
+            with told_if_not_written():
+                sink.write({"step": progress.step, **bound.block_record()})
         return replace(progress, nelbo=bound.nelbo)
 
     patient = processes.size > 1
@@ -189,8 +206,9 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
             if due:
                 progress = evaluate()
             if save and processes.main:
-                save_checkpoint(checkpoints, progress, state.files())
-                prune(checkpoints, config.keep)
+                with nullcontext() if stopped or last else told_if_not_written():
+                    save_checkpoint(checkpoints, progress, state.files())
+                    prune(checkpoints, config.keep)
             watch.start()
     for sink in (*sinks, *blocks):
         sink.close()

@@ -34,7 +34,11 @@ class Jsonl:
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one line and flush it."""
+        """Append one line and flush it.
+
+        Raises:
+            OSError: it cannot be written now; what is missing comes with the next.
+        """
         self._file.write(json.dumps(record, allow_nan=False) + "\n")
         self._file.flush()
 

@@ -1,4 +1,7 @@
-"""SIGINT and SIGTERM ask a run to save and end; a second one ends it at once."""
+"""SIGINT, SIGTERM and SIGUSR1 ask a run to save and end; a second one ends it at once.
+
+SIGUSR1 is what schedulers can send some time before they end a job.
+"""
 
 import signal
 from collections.abc import Iterator
@@ -6,10 +9,12 @@ from contextlib import contextmanager
 from threading import current_thread, main_thread
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
 
 @contextmanager
 def stop_on_signals(*, patient: bool = False) -> Iterator[list[int]]:
-    """Turn the first SIGINT or SIGTERM into a request to stop; outside the main thread, do nothing.
+    """Turn the first signal into a request to stop; outside the main thread, do nothing.
 
     Args:
         patient: whether a second one is ignored: torchrun repeats what a terminal sends to all.
@@ -27,7 +32,7 @@ def stop_on_signals(*, patient: bool = False) -> Iterator[list[int]]:
             raise KeyboardInterrupt
         received.append(number)
 
-    previous = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    previous = {s: signal.signal(s, handle) for s in SIGNALS}
     try:
         yield received
     finally:
