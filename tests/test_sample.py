@@ -269,7 +269,8 @@ def test_a_row_of_a_mixed_batch_is_what_it_is_alone(run: Run) -> None:
 def test_every_sampler_writes_texts_that_the_seed_decides(sampler: str, run: Run) -> None:
     def draw(seed: int) -> list[str]:
         # hot, since the rhyme is known so well that cool texts would come twice
-        return sample(run, num=3, length=32, steps=32, seed=seed, sampler=sampler, temperature=3)
+        options = SamplerOptions(sampler, steps=32, temperature=3)
+        return sample(run, num=3, length=32, options=options, seed=seed)
 
     texts = draw(1)
     assert all(texts) and not any("░" in text for text in texts)
@@ -280,8 +281,14 @@ def test_every_sampler_writes_texts_that_the_seed_decides(sampler: str, run: Run
 def test_what_is_asked_wrongly(run: Run, twin: Run) -> None:
     for request, said in (
         (lambda: infill(twin, "a[MASK]", num=1, options=SamplerOptions()), "autoregressive"),
-        (lambda: sample(twin, sampler="margin", length=8), "only temperature, top-k and top-p"),
-        (lambda: sample(twin, block_length=4, length=8), "only temperature, top-k and top-p"),
+        (
+            lambda: sample(twin, length=8, options=SamplerOptions("margin")),
+            "only temperature, top-k and top-p",
+        ),
+        (
+            lambda: sample(twin, length=8, options=SamplerOptions(block_length=4)),
+            "only temperature, top-k and top-p",
+        ),
         (lambda: complete(run, ["a"], new_tokens=0, options=GREEDY), "at least 1"),
         (lambda: complete(run, ["a" * 30], new_tokens=3, options=GREEDY), "33 tokens"),
         (lambda: gaps("no gap", run), r"\[MASK\*12\]"),
@@ -294,7 +301,7 @@ def test_messages_name_fields_and_no_options(run: Run) -> None:
     for request, said in (
         (lambda: sample(run, num=0), "num must be at least 1, not 0"),
         (lambda: sample(run, length=33), "length must be between 1 and 32"),
-        (lambda: sample(run, length=8, steps=0), "steps must be at least 1, not 0"),
+        (lambda: SamplerOptions(steps=0), "steps must be at least 1, not 0"),
         (lambda: SamplerOptions(block_length=0), "block_length must be at least 1, not 0"),
         (lambda: complete(run, ["a" * 40], new_tokens=1, options=GREEDY), "a smaller length"),
     ):

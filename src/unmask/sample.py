@@ -59,14 +59,9 @@ def sample(
     *,
     num: int = 4,
     length: int = 128,
-    steps: int = 64,
+    options: SamplerOptions | None = None,
     seed: int = 0,
     on_step: OnStep = lambda x: None,
-    sampler: str = "ancestral",
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    block_length: int | None = None,
 ) -> list[str]:
     """Draw texts from nothing.
 
@@ -74,14 +69,13 @@ def sample(
         run: an opened run.
         num: how many texts.
         length: tokens each, at most the block size the run was trained on.
-        seed: the texts are a function of (weights, seed, num, length, and the options).
+        options: how; None: as `SamplerOptions` says by itself.
+        seed: the texts are a function of (weights, seed, num, length, options).
         on_step: called with the (num, length) tokens after each step.
-        steps, sampler, temperature, top_k, top_p, block_length: as in `SamplerOptions`.
 
     Raises:
         UserError: a number out of range.
     """
-    options = SamplerOptions(sampler, steps, temperature, top_k, top_p, block_length)
     _at_least_one("num", num)
     block_size = run.config.corpus.block_size
     if not 1 <= length <= block_size:
@@ -90,7 +84,7 @@ def sample(
         )
     _check_room(num, length)
     rows = [[run.tokenizer.mask_id] * length for _ in range(num)]
-    filled = fill(run, rows, options, seed=seed, on_step=on_step)
+    filled = fill(run, rows, options or SamplerOptions(), seed=seed, on_step=on_step)
     return [run.tokenizer.decode(_document(row, run)) for row in filled]
 
 

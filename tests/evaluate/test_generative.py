@@ -22,7 +22,7 @@ from unmask.evaluate.generative import (
 from unmask.evaluate.judge import load_judge
 from unmask.evaluate.quality import text_quality, unigram_entropy
 from unmask.run import open_run
-from unmask.sample import sample
+from unmask.sample import SamplerOptions, sample
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +36,15 @@ def rendered(table) -> str:
     return console.export_text()
 
 
-def by_temperature(run, *, num, length, steps, seed, temperature=1.0):
+def by_temperature(run, *, num, length, options, seed):
     """In place of the sampler: hot texts are made of more different letters."""
-    letters = "abcdefghijklmnopqrstuvwxyz"[: max(1, int(10 * temperature))]
+    letters = "abcdefghijklmnopqrstuvwxyz"[: max(1, int(10 * options.temperature))]
     return [(letters * length)[i : i + length] for i in range(num)]
 
 
 def test_the_samples_are_the_runs_own(denoiser, judge):
     found = generative_quality(denoiser, judge=judge, num=5, length=24, steps=6, seed=3)
-    texts = sample(denoiser, num=5, length=24, steps=6, seed=3)
+    texts = sample(denoiser, num=5, length=24, options=SamplerOptions(steps=6), seed=3)
     assert list(found.texts) == [text.replace("\n¶\n", "\n\n") for text in texts]
     tokens = denoiser.tokenizer.encode(list(found.texts))
     assert found.samples == text_quality(judge, found.texts, tokens)

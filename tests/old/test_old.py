@@ -18,7 +18,7 @@ import yaml
 from unmask.base.errors import UserError
 from unmask.recipe.parse import RECIPES, parse_recipe
 from unmask.run import open_run
-from unmask.sample import sample
+from unmask.sample import SamplerOptions, sample
 
 Call = Callable[..., tuple[int, str]]
 
@@ -79,7 +79,7 @@ def check(unmask: Call, run: Path, expected: dict[str, Any], texts: bool = True)
     assert found["stderr"] == pytest.approx(expected["stderr"], rel=1e-3)
     curve = expected["c_t"]
     assert found["c_t"] == (curve and pytest.approx(curve, rel=1e-2))  # an exact one has none
-    found = sample(open_run(run), num=2, length=16, steps=16, seed=3)
+    found = sample(open_run(run), num=2, length=16, options=SamplerOptions(steps=16), seed=3)
     assert found == expected["texts"] or not texts
 
 

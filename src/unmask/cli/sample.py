@@ -179,7 +179,7 @@ def _texts(
         texts = [prompt + text for prompt, text in zip(prompts, after, strict=True)]
     else:
         new = asked.length or min(_LENGTH, block_size)
-        texts = sample(run, num=asked.num, length=new, seed=seed, on_step=on_step, **vars(options))
+        texts = sample(run, num=asked.num, length=new, options=options, seed=seed, on_step=on_step)
     step = run.checkpoint.progress.step
     return [
         {

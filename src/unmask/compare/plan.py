@@ -19,7 +19,7 @@ from unmask.config import Config, differences, with_options
 from unmask.data.load import load_data
 from unmask.recipe.parse import is_auto
 from unmask.run import check_continuable, open_run, settle_recipe
-from unmask.sample import sample
+from unmask.sample import SamplerOptions, sample
 
 SHARED = ("corpus.", "validation.", "seed")
 """What the arms of a comparison may not differ in."""
@@ -131,7 +131,7 @@ def _save_samples(trial: Trial) -> None:
     """Keep two texts of a run beside it, for the report."""
     run = open_run(trial.folder)
     length = min(256, run.config.corpus.block_size)
-    texts = sample(run, num=2, length=length, steps=length)
+    texts = sample(run, num=2, length=length, options=SamplerOptions(steps=length))
     write_whole(
         trial.folder / SAMPLES,
         json.dumps({"step": run.checkpoint.progress.step, "texts": texts}).encode(),

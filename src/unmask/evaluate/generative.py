@@ -16,7 +16,7 @@ from unmask.data.tokenizers import MASK_SHOWN, SEPARATOR_SHOWN
 from unmask.evaluate.judge import Judge
 from unmask.evaluate.quality import NGRAMS, Mean, TextQuality, text_quality
 from unmask.run import Run
-from unmask.sample import sample
+from unmask.sample import SamplerOptions, sample
 from unmask.train.validation import evenly_spaced
 
 FRONTIER_FILE = "generative/frontier.json"
@@ -90,7 +90,7 @@ def generative_quality(
         seed: of the samples.
         reference: what `reference_quality` gave for the same num and length; None: made here.
         on_batch: the judge's progress.
-        **sampling: further options of `unmask.sample.sample`.
+        **sampling: further options of `unmask.sample.SamplerOptions`.
 
     Raises:
         UserError: a number out of range, the run's corpus is gone or is no longer the same, a
@@ -99,7 +99,8 @@ def generative_quality(
     length = run.config.corpus.block_size if length is None else length
     if reference is None:
         reference = reference_quality(run, judge=judge, num=num, length=length, on_batch=on_batch)
-    drawn = sample(run, num=num, length=length, steps=steps, seed=seed, **sampling)
+    options = SamplerOptions(steps=steps, **sampling)
+    drawn = sample(run, num=num, length=length, options=options, seed=seed)
     for number, text in enumerate(drawn, 1):
         if MASK_SHOWN in text:
             raise UserError(
