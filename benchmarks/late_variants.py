@@ -38,7 +38,10 @@ class Variant(Transformer):
 
     late = 0
     keys = "all"
-    light: nn.ModuleList | None = None
+
+    def matrix_parameters(self) -> list[nn.Parameter]:
+        """Those of the masked positions' own blocks too."""
+        return [p for p in [*self.blocks.parameters(), *self.light.parameters()] if p.ndim == 2]
 
     def forward(  # type: ignore[override]
         self,
@@ -71,7 +74,7 @@ class Variant(Transformer):
                 continue
             sees = self._sees(real, masked, predicting, oneself, last=left == 1)
             new = block(hidden, angles, sees, False)
-            if self.light is not None:
+            if self.light:
                 own = self.light[self.late - left](hidden, angles, sees, False)
                 new = torch.where(masked[..., None], own, new)
             hidden = new
@@ -105,8 +108,8 @@ def build(config: Config, tokenizer: Tokenizer) -> Variant:
         seed=config.seed,
     )
     model.late, model.keys = int(OPTIONS.get("late", 0)), OPTIONS.get("keys", "all")
-    if "own" in OPTIONS:
-        model.light = deepcopy(nn.ModuleList(model.blocks[-model.late :]))
+    own = model.blocks[-model.late :] if "own" in OPTIONS else []
+    model.light = deepcopy(nn.ModuleList(own))
     return model
 
 
