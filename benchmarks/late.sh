@@ -33,8 +33,8 @@ variant() { # WHAT RECIPE
 
 for stage in ${@:-bpe bytes tiny seeds cost samples variants}; do
   case $stage in
-    bpe) compare late-bpe nano 1 "fast,fast${late}2,fast${late}1,fast${late}3,narrow,narrow${late}3,narrow+model.shift=true,ar" bpe:8192 ;;
-    bytes) compare late-bytes nano 1 "fast,fast${late}3,narrow,narrow${late}3,bell,bell${late}3,fast${late}2,ar" "${bytes[@]}" ;;
+    bpe) compare late-bpe nano 1 "fast,fast${late}3,fast${late}2,fast${late}1,fast${late}4,narrow,narrow${late}3,narrow+model.shift=true,ar,fast${late}3+train.steps=834,fast${late}3+train.batch_size=44,fast${late}3+model.layers=7" bpe:8192 ;;
+    bytes) compare late-bytes nano 1 "fast,fast${late}3,fast${late}2,fast${late}4,narrow,narrow${late}3,bell,bell${late}3,ar" "${bytes[@]}" ;;
     seeds) compare late-seeds nano 3 "fast,fast${late}3" bpe:8192 ;;
     tiny) compare late-tiny tiny 1 "fast,fast${late}3" bpe:8192 ;;
     cost)
