@@ -232,3 +232,19 @@ def test_how_it_was_started_and_what_is_asked_for_must_agree(
         started("none"),
     ):
         pass
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(UserError, match=r"but LOCAL_RANK, .* not set: torchrun"), started("auto"):
+        pass
+
+
+def test_each_process_has_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, cuda, mps = (torch.device(name) for name in ("cpu", "cuda", "mps"))
+    assert Processes(3, 4, 3).device(cpu) == cpu and Processes().device(cuda) == cuda
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    assert Processes(3, 4, 1).device(cuda) == torch.device("cuda", 1)
+    with pytest.raises(UserError, match=r"process 2 of this machine has no CUDA device: .* 2;"):
+        Processes(2, 4, 2).device(cuda)
+    with pytest.raises(UserError, match="not on mps"):
+        Processes(0, 2).device(mps)

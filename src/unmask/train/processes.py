@@ -54,12 +54,18 @@ class Processes:
         """The device of that kind that is this process's.
 
         Raises:
-            UserError: processes cannot share such a device.
+            UserError: processes cannot share such a device, or this machine has too few.
         """
         if self.size > 1 and chosen.type == "mps":
             raise UserError("several processes train on cpu or cuda, not on mps")
         if self.size == 1 or chosen.type != "cuda":
             return chosen
+        there = torch.cuda.device_count()
+        if self.local_rank >= there:
+            raise UserError(
+                f"process {self.local_rank} of this machine has no CUDA device: there are {there}; "
+                "start at most that many"
+            )
         device = torch.device("cuda", self.local_rank)
         torch.cuda.set_device(device)
         return device
@@ -143,7 +149,8 @@ def started(parallel: str) -> Iterator[Processes]:
         parallel: ``none``; ``ddp``: those that torchrun has started; ``auto``: so if there are any.
 
     Raises:
-        UserError: torchrun has started several and ``parallel`` says none, or the other way round.
+        UserError: torchrun has started several and ``parallel`` says none, or the other way round;
+            or only part of what it tells a process is there.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if parallel == "ddp" and "RANK" not in os.environ:
@@ -155,6 +162,11 @@ def started(parallel: str) -> Iterator[Processes]:
     if size == 1:
         yield ALONE
         return
+    told = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    if missing := [name for name in told if name not in os.environ]:
+        raise UserError(
+            f"WORLD_SIZE is {size}, but {', '.join(missing)} are not set: torchrun sets them all"
+        )
     # Numbers of the run travel between CPUs, gradients between devices.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, timeout=PATIENCE)
