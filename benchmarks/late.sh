@@ -38,12 +38,10 @@ for stage in ${@:-bpe bytes tiny seeds cost samples variants}; do
     seeds) compare late-seeds nano 3 "fast,fast${late}3" bpe:8192 ;;
     tiny) compare late-tiny tiny 1 "fast,fast${late}3" bpe:8192 ;;
     cost)
-      for precision in fp32 bf16; do
-        for n in 1 2 3; do
-          step --preset tiny --vocab 8192 --late $n --rounds 9 --precision $precision
-        done
-        step --preset nano --vocab 8192 --late 3 --rounds 9 --precision $precision
-        step --preset mini --vocab 8192 --batch 16 --late 6 --rounds 5 --precision $precision
+      for precision in bf16 fp32; do
+        step --preset nano --vocab 8192 --late 3 --rounds 7 --precision $precision
+        step --preset tiny --vocab 8192 --late 3 --rounds 5 --precision $precision
+        step --preset mini --vocab 8192 --batch 16 --late 6 --rounds 3 --precision $precision
         step --preset small --vocab 30522 --batch 8 --late 9 --rounds 3 --precision $precision
       done
       ;;
@@ -53,8 +51,8 @@ for stage in ${@:-bpe bytes tiny seeds cost samples variants}; do
       done
       ;;
     variants)
-      for what in late=0 late=2,keys={none,last,predicting,all} late=2,keys=predicting,own \
-        late={1,3},keys=predicting; do
+      for what in late=0 late={1,2,3},keys=predicting late=2,keys={all,last,none} \
+        late=2,keys=predicting,own; do
         variant "$what" fast
       done
       for what in late=0 shift late=2,keys=self shift,late=2,keys={none,predicting,all}; do

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from unmask.data.blocks import Blocks
+from unmask.diffusion.masking import MASKINGS
 from unmask.model.config import ModelConfig
 from unmask.model.transformer import Transformer
 from unmask.recipe.parse import RECIPES, parse_recipe
@@ -161,3 +162,13 @@ def test_other_devices_than_a_cpu_get_bounds() -> None:
         assert sum(getattr(b, part) for b in bounds) == getattr(whole.bounds, part)
     assert max(b.in_row for b in bounds if b) == whole.bounds.in_row
     assert drawn("bell:masking=fixed-count")[0].bounds is None
+
+
+def test_where_only_the_predicted_positions_are_bounded_all_may_be_visible(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (usual,) = drawn_on_meta("bell:masking=fixed-count")
+    monkeypatch.setattr(MASKINGS["fixed-count"], "most_visible", lambda *_: None)
+    (only,) = drawn_on_meta("bell:masking=fixed-count")
+    assert usual.bounds is not None
+    assert only.bounds == (usual.bounds.predicted, 16 * 12, 12)

@@ -28,9 +28,9 @@ class TrainArguments(TrainedOptions):
         False,
         description="continue the run that is in the folder where its latest checkpoint left it",
     )
-
     dry_run: bool = Field(
-        False, description="say what the run would cost, and stop: nothing is read or written"
+        False,
+        description="say what the run would cost, and stop: no corpus is read, nothing is written",
     )
     vocabulary: int | None = Field(
         None,

@@ -6,8 +6,9 @@ predicted at the position before it. In the very last one only those positions a
 states are read; the others are keys.
 
 The tokens that pass a block stand packed in one matrix, (N, D), whatever row they are from; for
-attention they are spread over (B, K), K being what a row has at most. On an accelerator bounds make
-N and K constants: what is too much in a matrix then is some other position, which goes nowhere.
+attention they are spread over (B, K), K being what a row has at most; on a CPU in groups of rows of
+like lengths, each with a K of its own. On an accelerator bounds make N and K constants: what is too
+much in a matrix then is some other position, which goes nowhere.
 """
 
 from collections.abc import Callable, Sequence

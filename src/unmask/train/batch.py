@@ -31,8 +31,8 @@ class Batch:
         reveal: (b, L + 1) uniform noise for a masking that refines the mask; None for others.
         weights: (b,) weight of each sample's summed cross-entropy, in nats per token of the
             *global* batch.
-        bounds: of the predicted positions and the visible ones; None where there are none, or
-            where counting costs nothing.
+        bounds: of the predicted positions and the visible ones; None where predicted ones have
+            none but the length, or where counting costs nothing.
         n_tokens: tokens (without padding) in the global batch.
         phase: ``causal``, ``masked`` or ``mixed``: how the samples of the global batch are trained.
         last: whether no other micro-batch of the step comes after it.
@@ -120,7 +120,8 @@ def _draw(
     if device.type not in ("cpu", "mps"):
         most = objective.most_predicted(portion.u_at_most, length)
         visible = objective.most_visible(portion.u_at_least, length)
-        if most is not None and visible is not None:
+        if most is not None:
+            visible = torch.full_like(most, length) if visible is None else visible
             bounds = Bounds(int(most.sum()), int(visible.sum()), int(visible.max()))
     return Batch(
         objective,

@@ -176,8 +176,8 @@ def started(parallel: str) -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
-def meeting(module: nn.Module, now: bool) -> AbstractContextManager[None]:
-    """The context of a forward pass; after its backward pass processes meet, if now."""
+def gradient_sync(module: nn.Module, now: bool) -> AbstractContextManager[None]:
+    """The context of a forward pass; its backward pass shares gradients with the others, if now."""
     if now or not isinstance(module, DistributedDataParallel):
         return nullcontext()
     return module.no_sync()

@@ -15,7 +15,7 @@ from unmask.train.batch import Batch
 from unmask.train.config import TrainConfig
 from unmask.train.device import autocast
 from unmask.train.optim import set_learning_rate
-from unmask.train.processes import ALONE, Processes, meeting
+from unmask.train.processes import ALONE, Processes, gradient_sync
 from unmask.train.state import TrainingState
 
 
@@ -110,7 +110,7 @@ def batch_loss(
             confidence = module.confidence(hidden, mask, batch.valid)
             mask = objective.masking.refine(mask, batch.t, batch.reveal, confidence)
         inputs = objective.hide(batch.x, mask, mask_id)
-        with meeting(forward, batch.last):
+        with gradient_sync(forward, batch.last):
             value, nats = forward(
                 inputs, batch.x, mask, batch.weights, batch.valid, objective.causal, batch.bounds
             )
