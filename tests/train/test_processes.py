@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from unmask.base.errors import UserError
 from unmask.cli import main
 from unmask.data.blocks import Blocks
 from unmask.recipe.parse import parse_recipe
 from unmask.train.batch import Batch, draw_batches
+from unmask.train.checkpoint import find_checkpoint
 from unmask.train.config import TrainConfig
 from unmask.train.processes import Processes, started
 
@@ -64,7 +64,9 @@ def records(run: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
 
 
 def weights(run: Path, step: int, name: str = "model") -> dict[str, torch.Tensor]:
-    return load_file(run / f"checkpoints/step-{step:08d}/{name}.safetensors")
+    found = find_checkpoint(run / "checkpoints", str(step))
+    assert found is not None
+    return found.tensors(name)
 
 
 def nearly(value: Any) -> Any:
@@ -80,9 +82,15 @@ def assert_the_same_run(a: Path, b: Path, step: int) -> None:
             assert one.keys() == other.keys()
             for key, value in one.items():
                 assert other[key] == nearly(value), (name, one["step"], key)
-    assert sorted(p.name for p in a.rglob("*")) == sorted(p.name for p in b.rglob("*"))
-    for name, value in weights(a, step).items():
-        torch.testing.assert_close(weights(b, step)[name], value, rtol=2e-3, atol=2e-4)
+    files = [{p.relative_to(run) for p in run.iterdir()} for run in (a, b)]
+    assert files[0] == files[1]
+    for file in ("model", "ema", "optimizer"):
+        if not (a / f"checkpoints/step-{step:08d}/{file}.safetensors").is_file():
+            continue
+        expected, found = weights(a, step, file), weights(b, step, file)
+        assert expected.keys() == found.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=2e-3, atol=2e-4)
 
 
 LATE = ["--model.late", 1, "--train.accumulation", 2]
@@ -107,10 +115,12 @@ CASES = [
 
 @pytest.mark.parametrize(("recipe", "size", "options"), CASES)
 @pytest.mark.parametrize("padded", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_they_train_the_run_of_one(
     recipe: str,
     size: int,
     options: list[object],
+    parallel: str,
     padded: bool,
     unmask: Call,
     small: list[str],
@@ -124,7 +134,8 @@ def test_they_train_the_run_of_one(
         options += ["--corpus.source", f"{lines}:document=line", "--corpus.packing", "pad"]
     alone, several = tmp_path / "alone", tmp_path / "several"
     assert unmask("train", "--run", alone, *options)[0] == 0
-    assert together(size, "--run", several, *options) == [0] * size
+    several_options = ["--train.parallel", parallel, *options]
+    assert together(size, "--run", several, *several_options) == [0] * size
     assert_the_same_run(alone, several, 6)
 
 
@@ -159,6 +170,55 @@ def test_a_run_goes_on_with_other_numbers_of_processes(
     assert unmask("train", "--run", parts, "--resume", "--train.steps", 8)[0] == 0
     assert together(4, "--run", parts, "--resume", "--train.steps", 12) == [0] * 4
     assert_the_same_run(whole, parts, 12)
+
+
+def test_divided_weights_go_on_in_any_number_of_processes(
+    unmask: Call, small: list[str], tmp_path: Path
+) -> None:
+    options = [*small, "--validation.every", 2, "--recipe", "bell"]
+    options += ["--train.optimizer", "muon", "--train.ema", 0.9, "--train.learning-rate", 3e-4]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    fsdp, on = ["--train.parallel", "fsdp"], ["--run", parts, "--resume"]
+    assert unmask("train", "--run", whole, *options, "--train.steps", 8)[0] == 0
+    assert together(2, "--run", parts, *options, *fsdp, "--train.steps", 2) == [0, 0]
+    files = [path.name for path in (parts / "checkpoints/step-00000002/model").iterdir()]
+    assert len(files) == 2  # each process has written a part
+    assert together(3, *on, *fsdp, "--train.steps", 4) == [0] * 3
+    alone = ["--train.parallel", "auto"]
+    assert unmask("train", *on, *alone, "--train.steps", 6)[0] == 0
+    assert (parts / "checkpoints/step-00000006/model.safetensors").is_file()
+    assert together(2, *on, *fsdp, "--train.steps", 8) == [0, 0]
+    assert_the_same_run(whole, parts, 8)
+    # whoever opens the run finds all of them
+    assert unmask("sample", parts, "--length", 8, "--steps", 4)[0] == 0
+    part = next((parts / "checkpoints/step-00000008/ema").iterdir())
+    part.write_bytes(part.read_bytes()[:-1])
+    status, told = unmask("evaluate", parts)
+    assert status == BAD_INPUT and f"ema/{part.name} is truncated or altered" in told
+
+
+def test_a_divided_checkpoint_without_room_is_told_and_training_goes_on(
+    small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from unmask.train import checkpoint
+
+    once = iter([True])
+
+    def full(*args: object) -> None:
+        if next(once, False):
+            raise OSError(28, "No space left on device")
+        shards_write(*args)
+
+    shards_write = checkpoint.write_whole
+    monkeypatch.setattr(checkpoint, "write_whole", full)
+    options = [*small, "--train.parallel", "fsdp", "--train.steps", 6, "--train.save-every", 3]
+    assert together(2, "--run", tmp_path / "run", *options) == [0, 0]
+    assert (
+        "not written: [Errno 28] No space left on device; training goes on"
+        in capfd.readouterr().out
+    )
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step-00000006"]
 
 
 @pytest.mark.slow
@@ -248,3 +308,15 @@ def test_each_process_has_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -
         Processes(2, 4, 2).device(cuda)
     with pytest.raises(UserError, match="not on mps"):
         Processes(0, 2).device(mps)
+
+
+def test_divided_weights_are_gathered_in_bfloat16(
+    unmask: Call, small: list[str], tmp_path: Path
+) -> None:
+    options = [*small, "--train.precision", "bf16", "--train.steps", 8, "--validation.every", 8]
+    alone, several = tmp_path / "alone", tmp_path / "several"
+    assert unmask("train", "--run", alone, *options)[0] == 0
+    assert together(2, "--run", several, *options, "--train.parallel", "fsdp") == [0, 0]
+    (expected, found) = (records(run)[-1]["nelbo"] for run in (alone, several))
+    assert found == pytest.approx(expected, abs=0.01) and found < records(alone)[0]["nelbo"] - 0.2
+    assert all(value.dtype == torch.float32 for value in weights(several, 8).values())

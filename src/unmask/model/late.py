@@ -185,15 +185,15 @@ def run_late(
         place = _places(seen, everyone, n * length)
         states = take(hidden, place, seen.full)
         for block in first:
-            states = run(_advance, block, states, seen, seen, None)
+            states = run(block.lend, _advance, states, seen, seen, None)
         states = put(states, place, len(hidden), seen.full)
         shown = torch.cat((visible.flatten(), visible.new_zeros(1)))[everyone.where]
         hidden = torch.where(shown[:, None], states, hidden)
     for block in last[:-1]:
-        hidden = run(_advance, block, hidden, everyone, everyone, None)
+        hidden = run(block.lend, _advance, hidden, everyone, everyone, None)
     asked = pack(read, rows, angles, most.get("read"))
     place = _places(asked, everyone, n * length)
-    return run(_advance, last[-1], hidden, everyone, asked, place), asked
+    return run(last[-1].lend, _advance, hidden, everyone, asked, place), asked
 
 
 def _advance(

@@ -4,7 +4,9 @@ All matrices are separate 2-D parameters without bias, so that an optimiser whic
 as a whole (Muon) sees each of them on its own.
 """
 
+from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -139,3 +141,11 @@ class Block(nn.Module):
         """Advance the residual stream x (B, L, D); the rest as in `Attention`."""
         x = x + self.attention(self.attention_norm(x), angles, mask, causal)
         return x + self.mlp(self.mlp_norm(x))  # type: ignore[no-any-return]
+
+    def lend(self, function: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        """Run a function of this block and other inputs.
+
+        Like `forward`, a pass through the block: where its weights are divided between processes,
+        they are gathered for both.
+        """
+        return function(self, *inputs)

@@ -1,6 +1,6 @@
 """The global batch of a step, a function of (config, seed, step), a micro-batch at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -36,6 +36,8 @@ class Batch:
         n_tokens: tokens (without padding) in the global batch.
         phase: ``causal``, ``masked`` or ``mixed``: how the samples of the global batch are trained.
         last: whether no other micro-batch of the step comes after it.
+        counted: False of a sample that is another process's and weighs nothing here: it stands in
+            for a pass that all processes have to make together.
     """
 
     objective: Objective
@@ -49,6 +51,7 @@ class Batch:
     n_tokens: int
     phase: str
     last: bool
+    counted: bool = True
 
 
 def draw_batches(
@@ -61,6 +64,7 @@ def draw_batches(
     device: torch.device,
     observers: Observers | None = None,
     mine: Tensor | None = None,
+    together: Sequence[Tensor] = (),
 ) -> Iterator[Batch]:
     """Draw the blocks, mask rates and masks of a step, for one micro-batch after the other.
 
@@ -69,6 +73,8 @@ def draw_batches(
 
     Args:
         mine: (b,) int64, the places in the global batch that are asked for; None: all.
+        together: the places that each process asks for, if all of them are to have micro-batches of
+            the same number and kinds.
     """
     slots = torch.arange(config.batch_size)
     portions = recipe.portions(
@@ -82,14 +88,20 @@ def draw_batches(
     n_tokens = sum(int(blocks.lengths_of(_blocks(p, blocks, seed, step)).sum()) for p in portions)
     phases = {"causal" if p.objective.causal else "masked" for p in portions if len(p.slots)}
     phase = phases.pop() if len(phases) == 1 else "mixed"
-    micro_batches = [
-        among
-        for part in (slots if mine is None else mine).tensor_split(config.accumulation)
-        for among in (portion.among(part) for portion in portions)
-        if len(among.slots)
-    ]
-    for number, portion in enumerate(micro_batches, 1):
+    parts = (slots if mine is None else mine).tensor_split(config.accumulation)
+    others = [share.tensor_split(config.accumulation) for share in together]
+    micro_batches = []
+    for number, part in enumerate(parts):
+        for portion in portions:
+            among = portion.among(part)
+            if len(among.slots):
+                micro_batches.append((among, True))
+            elif any(len(portion.among(other[number]).slots) for other in others):
+                micro_batches.append((portion.among(portion.slots[:1]), False))
+    for number, (portion, counted) in enumerate(micro_batches, 1):
         batch = _draw(portion, blocks, seed, step, device, n_tokens)
+        if not counted:
+            batch = replace(batch, weights=torch.zeros_like(batch.weights), counted=False)
         yield replace(batch, phase=phase, last=number == len(micro_batches))
 
 

@@ -6,6 +6,9 @@ RUN/checkpoints/step-00000200/
     optimizer.safetensors    the optimisers' state
     rates.safetensors        what the last steps met, by mask rate, of a recipe that fits its rates
     checkpoint.json          step, counters, NELBO if measured, SHA-256 of every file
+
+Of weights that are divided between processes, each file is a folder (``model/``) into which every
+process has written its part (`unmask.train.sharded`).
 """
 
 import json
@@ -16,15 +19,31 @@ from pathlib import Path
 
 import torch
 from pydantic import Field
-from safetensors.torch import load_file, save
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import nn
 
 from unmask.base.errors import UserError, shown
 from unmask.base.files import parse_json, read_utf8, sha256_of, sync_folder, write_whole
 from unmask.base.numbers import LARGEST_COUNT
 from unmask.base.section import Section
+from unmask.train.processes import ALONE, Processes
+from unmask.train.sharded import fill, is_divided
 
 MANIFEST = "checkpoint.json"
+Sizes = dict[str, tuple[torch.Size, torch.dtype]]
+"""Names of tensors, each with its shape and type."""
+_TYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""Types of tensors by their names in a safetensors file."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +77,40 @@ class Checkpoint:
         Raises:
             UserError: it holds no such file.
         """
+        sizes = self.sizes(name).items()
+        tensors = {key: torch.empty(shape, dtype=dtype) for key, (shape, dtype) in sizes}
+        self.fill(name, tensors)
+        return tensors
+
+    def sizes(self, name: str) -> Sizes:
+        """The tensors of one of its files: the shape and type of each.
+
+        Raises:
+            UserError: it holds no such file.
+        """
         if not self.has(name):
             raise UserError(f"the checkpoint {self.folder} holds no {name}.safetensors")
-        return load_file(self.folder / f"{name}.safetensors")
+        if self._divided(name):
+            from unmask.train.shards import shard_sizes  # noqa: PLC0415 - slow to import
+
+            return shard_sizes(self.folder / name)
+        with safe_open(self.folder / f"{name}.safetensors", "pt") as file:
+            kept = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+            return {
+                key: (torch.Size(part.get_shape()), _TYPES[part.get_dtype()])
+                for key, part in kept.items()
+            }
+
+    def fill(self, name: str, into: dict[str, torch.Tensor]) -> None:
+        """Give tensors, whole or divided between processes, the values in one of its files."""
+        if self._divided(name):
+            from unmask.train.shards import load_shards  # noqa: PLC0415 - slow to import
+
+            load_shards(self.folder / name, into)
+            return
+        with safe_open(self.folder / f"{name}.safetensors", "pt") as file:
+            for key, target in into.items():
+                fill(target, file.get_tensor(key))
 
     def load_into(self, module: nn.Module, name: str) -> None:
         """Give a module the weights of one of its files.
@@ -68,50 +118,74 @@ class Checkpoint:
         Raises:
             UserError: they are another network's.
         """
-        try:
-            module.load_state_dict(self.tensors(name))
-        except RuntimeError:
+        weights = module.state_dict()
+        kept = {key: shape for key, (shape, _) in self.sizes(name).items()}
+        if kept != {key: value.shape for key, value in weights.items()}:
             raise UserError(
                 f"the checkpoint {self.folder} holds another network than the run's config.yaml "
                 "and tokenizer: one of them was altered"
-            ) from None
+            )
+        self.fill(name, weights)
 
     def has(self, name: str) -> bool:
         """Whether it holds that file."""
-        return f"{name}.safetensors" in self.digests
+        return f"{name}.safetensors" in self.digests or self._divided(name)
+
+    def _divided(self, name: str) -> bool:
+        return any(file.startswith(f"{name}/") for file in self.digests)
 
 
 def save_checkpoint(
-    folder: Path, progress: Progress, files: dict[str, dict[str, torch.Tensor]]
+    folder: Path,
+    progress: Progress,
+    files: dict[str, dict[str, torch.Tensor]],
+    processes: Processes = ALONE,
 ) -> Path:
     """Write a checkpoint into a run's ``checkpoints`` folder, all of it or nothing.
 
     Args:
-        folder: the ``checkpoints`` folder.
+        folder: the ``checkpoints`` folder, the same for all processes.
         progress: goes into the manifest.
         files: file name without ending -> tensors.
+        processes: those that write it together, where they divide the tensors between them. Only
+            the first one calls it otherwise.
 
     Raises:
         OSError: there is no room, or no permission; nothing is left of it.
     """
     final = folder / _name(progress.step)
     temporary = folder / f".{final.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
+    with processes.first("the checkpoint cannot be begun") as here:
+        if here:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
     try:
-        temporary.mkdir(parents=True)
         for name, tensors in files.items():
-            contiguous = {key: value.detach().contiguous() for key, value in tensors.items()}
-            write_whole(temporary / f"{name}.safetensors", save(contiguous))
-        digests = {path.name: sha256_of(path) for path in sorted(temporary.iterdir())}
-        manifest = {**asdict(progress), "files": digests}
-        write_whole(temporary / MANIFEST, json.dumps(manifest, indent=2).encode())
-        shutil.rmtree(final, ignore_errors=True)  # a rerun of the same step after an interruption
-        temporary.rename(final)
+            if is_divided(tensors.values()):
+                from unmask.train.shards import save_shards  # noqa: PLC0415 - slow to import
+
+                save_shards(temporary / name, tensors)
+            elif processes.main:
+                contiguous = {key: value.detach().contiguous() for key, value in tensors.items()}
+                write_whole(temporary / f"{name}.safetensors", save(contiguous))
+        with processes.first("the checkpoint cannot be finished") as here:
+            if here:
+                _finish(temporary, final, progress)
     except OSError:
-        shutil.rmtree(temporary, ignore_errors=True)  # others may need the room
+        if processes.main:
+            shutil.rmtree(temporary, ignore_errors=True)  # others may need the room
         raise
-    sync_folder(folder)
     return final
+
+
+def _finish(temporary: Path, final: Path, progress: Progress) -> None:
+    written = sorted(path for path in temporary.rglob("*") if path.is_file())
+    digests = {path.relative_to(temporary).as_posix(): sha256_of(path) for path in written}
+    manifest = {**asdict(progress), "files": digests}
+    write_whole(temporary / MANIFEST, json.dumps(manifest, indent=2).encode())
+    shutil.rmtree(final, ignore_errors=True)  # a rerun of the same step after an interruption
+    temporary.rename(final)
+    sync_folder(final.parent)
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -228,7 +302,8 @@ def _read_manifest(folder: Path) -> Checkpoint | None:
     except UserError:
         return None
     digests = values.pop("files", {})
-    inside = all(name == Path(name).name for name in digests)
-    if "model.safetensors" not in digests or not inside or values["step"] != _step(folder):
+    inside = all(re.fullmatch(r"([a-z]+/)?[\w.-]+", name) for name in digests)
+    if not inside or not values or values["step"] != _step(folder):
         return None
-    return Checkpoint(folder, Progress(**values), digests)
+    found = Checkpoint(folder, Progress(**values), digests)
+    return found if found.has("model") else None

@@ -50,10 +50,11 @@ class TrainConfig(Section):
         False, description="compute the blocks again in the backward pass: less memory, more time"
     )
     compile: bool = Field(False, description="torch.compile the network")
-    parallel: Literal["auto", "none", "ddp"] = Field(
+    parallel: Literal["auto", "none", "ddp", "fsdp"] = Field(
         "auto",
-        description="how several processes train together; auto: ddp where torchrun has started "
-        "several",
+        description="how several processes train together; ddp: each holds all weights; fsdp: "
+        "each holds a part of them and of the optimiser's state, for big models; auto: ddp where "
+        "torchrun has started several",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
     log_every: int = Field(

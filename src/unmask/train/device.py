@@ -35,11 +35,15 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     ``auto`` is bfloat16 where the hardware multiplies matrices in it: on such a GPU, and on a CPU
     with AMX or AVX512-BF16 (docs/performance.md has what it gains).
     """
+    dtype = products_dtype(device, precision)
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
+
+
+def products_dtype(device: torch.device, precision: str) -> torch.dtype:
+    """The type of numbers whose products `autocast` takes."""
     if precision == "auto":
         precision = "bf16" if _multiplies_bfloat16(device) else "fp32"
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return torch.float32 if precision == "fp32" else torch.bfloat16
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:

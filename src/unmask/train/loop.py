@@ -27,12 +27,13 @@ from unmask.train.checkpoint import (
     save_checkpoint,
 )
 from unmask.train.config import TrainConfig, ValidationConfig
-from unmask.train.device import Stopwatch, autocast, choose_device
+from unmask.train.device import Stopwatch, autocast, choose_device, products_dtype
 from unmask.train.metrics import BLOCKS, Jsonl, Sink, forget_after, open_sinks
 from unmask.train.optim import build_optimizers, learning_rate
 from unmask.train.processes import ALONE, Processes
 from unmask.train.progress import TrainingBar
 from unmask.train.recent import Recent
+from unmask.train.sharded import let_go, shard
 from unmask.train.signals import stop_on_signals
 from unmask.train.state import TrainingState, average_of
 from unmask.train.step import batch_loss, take_step
@@ -54,7 +55,7 @@ class Outcome:
     signal: int | None
 
 
-def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
+def train(  # noqa: PLR0912, PLR0915 - one page, top to bottom, on purpose
     model: Transformer,
     recipe: Recipe,
     data: Data,
@@ -80,13 +81,13 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
     device = processes.device(choose_device(config.device))
     model.to(device)
     model.recompute = config.recompute
+    average = average_of(model, config.ema)
+    if processes.sharded:
+        for network in (model,) if average is None else (model, average):
+            shard(network, device, products_dtype(device, config.precision))
     loss = batch_loss(model, data.tokenizer.mask_id, compiled=config.compile, processes=processes)
-    state = TrainingState(
-        model,
-        build_optimizers(model, config),
-        average_of(model, config.ema),
-        recipe.observers(device),
-    )
+    optimizers = build_optimizers(model, config)
+    state = TrainingState(model, optimizers, average, recipe.observers(device))
     checkpoints = folder / "checkpoints"
     progress = Progress()
     if (checkpoint := find_checkpoint(checkpoints)) is not None:
@@ -97,6 +98,7 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
         forget_after(folder, progress.step)
         sinks, blocks = open_sinks(folder, config.log_to), [Jsonl(folder / BLOCKS)]
     mine = processes.share(config.batch_size)
+    together = processes.shares(config.batch_size) if processes.sharded else ()
     watch = Stopwatch(device, progress.seconds)
     recent = Recent(device, progress.seconds)
 
@@ -126,6 +128,7 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
                 data.tokenizer.mask_id,
                 processes=processes,
             )
+        let_go(state.evaluated)
         if not math.isfinite(bound.nelbo):
             raise TrainingFailed(
                 f"the validation bound is not finite at step {progress.step}; "
@@ -160,6 +163,7 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
                 device=device,
                 observers=state.observers,
                 mine=mine,
+                together=together,
             )
             taken = take_step(
                 state,
@@ -205,10 +209,11 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
                 record("train", {**summary, "learning_rate": rate, "phase": taken.phase})
             if due:
                 progress = evaluate()
-            if save and processes.main:
+            if save and (processes.main or processes.sharded):
                 with nullcontext() if stopped or last else told_if_not_written():
-                    save_checkpoint(checkpoints, progress, state.files())
-                    prune(checkpoints, config.keep)
+                    save_checkpoint(checkpoints, progress, state.files(), processes)
+                    if processes.main:
+                        prune(checkpoints, config.keep)
             watch.start()
     for sink in (*sinks, *blocks):
         sink.close()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # the configuration's choices are the names below: help shows
     from torch.optim import AdamW, Optimizer
 
     from unmask.model.transformer import Transformer
+    from unmask.train.checkpoint import Sizes
     from unmask.train.config import TrainConfig
 
 
@@ -32,11 +33,14 @@ def muon(model: Transformer, config: TrainConfig) -> list[Optimizer]:
     """
     from torch.optim import Muon  # noqa: PLC0415 - help needs the names alone
 
+    from unmask.train.sharded import SharedMuon, is_divided  # noqa: PLC0415
+
     matrices = model.matrix_parameters()
     taken = {id(p) for p in matrices}
+    kind = SharedMuon if is_divided(matrices) else Muon
     return [
         _adamw((p for p in model.parameters() if id(p) not in taken), config),
-        Muon(
+        kind(
             matrices,
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
@@ -95,13 +99,44 @@ def optimizer_tensors(optimizers: list[Optimizer], model: nn.Module) -> dict[str
     }
 
 
+def optimizer_slots(
+    optimizers: list[Optimizer], model: nn.Module, sizes: Sizes
+) -> dict[str, torch.Tensor]:
+    """Zeros in the place of what `optimizer_tensors` gave, for this process to fill.
+
+    Args:
+        sizes: of what it gave.
+    """
+    import torch  # noqa: PLC0415 - help needs the names alone
+
+    from unmask.train.sharded import SharedMuon  # noqa: PLC0415
+
+    owner = {id(p): o for o in optimizers for group in o.param_groups for p in group["params"]}
+    parameters = dict(model.named_parameters())
+    slots = {}
+    for name, (shape, dtype) in sizes.items():
+        parameter, key = name.split("|")
+        p = parameters[parameter]
+        optimizer = owner[id(p)]
+        if isinstance(optimizer, SharedMuon):
+            if not optimizer.owns(p):
+                continue
+            slot = torch.zeros(shape, dtype=dtype, device=p.device)
+        elif shape == p.shape:  # divided as the parameter is
+            slot = torch.zeros_like(p, dtype=dtype, requires_grad=False)
+        else:
+            slot = torch.zeros(shape, dtype=dtype, device=p.device)
+        slots[name] = slot
+        optimizer.state[p][key] = slots[name]
+    return slots
+
+
 def restore_optimizers(
     optimizers: list[Optimizer], model: nn.Module, tensors: dict[str, torch.Tensor]
 ) -> None:
     """Put back what `optimizer_tensors` gave, bit for bit."""
-    owner = {id(p): o for o in optimizers for group in o.param_groups for p in group["params"]}
-    parameters = dict(model.named_parameters())
-    for name, value in tensors.items():
-        parameter, key = name.split("|")
-        p = parameters[parameter]
-        owner[id(p)].state[p][key] = value.to(p.device)
+    from unmask.train.sharded import fill  # noqa: PLC0415
+
+    sizes = {name: (value.shape, value.dtype) for name, value in tensors.items()}
+    for name, slot in optimizer_slots(optimizers, model, sizes).items():
+        fill(slot, tensors[name])

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from unmask.base.errors import UserError
@@ -35,11 +36,14 @@ class Processes:
         rank: its number, from 0.
         size: how many there are.
         local_rank: its number on its machine.
+        sharded: whether each holds a part of the weights (FSDP2), and not all of them (DDP). Then a
+            pass through the network is one of all processes together.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    sharded: bool = False
 
     @property
     def main(self) -> bool:
@@ -48,7 +52,22 @@ class Processes:
 
     def share(self, n: int) -> Tensor:
         """Which of n things are this process's: int64, one process's after another's."""
-        return torch.arange(n).tensor_split(self.size)[self.rank]
+        return self.shares(n)[self.rank]
+
+    def shares(self, n: int) -> tuple[Tensor, ...]:
+        """Each process's of n things."""
+        return torch.arange(n).tensor_split(self.size)
+
+    def batches(self, n: int, batch_size: int) -> list[Tensor]:
+        """Which of n things are this process's, some at a time.
+
+        Where a pass through the network is one of all processes, all have as many batches: the last
+        may be empty.
+        """
+        mine = self.share(n)
+        batches = list(mine.split(batch_size)) if len(mine) else []
+        most = -(-len(self.shares(n)[0]) // batch_size) if self.sharded else 0
+        return batches + [mine[:0]] * (most - len(batches))
 
     def device(self, chosen: torch.device) -> torch.device:
         """The device of that kind that is this process's.
@@ -72,7 +91,7 @@ class Processes:
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """A module whose backward pass takes the mean of the gradients over all processes."""
-        if self.size == 1:
+        if self.size == 1 or self.sharded:
             return module
         device = next(module.parameters()).device
         known = signature(DistributedDataParallel).parameters  # torch 2.13 has a new name for it
@@ -113,6 +132,28 @@ class Processes:
         return int(highest)
 
     @contextmanager
+    def first(self, otherwise: str) -> Iterator[bool]:
+        """The block, True in the first process, that the others wait for the end of.
+
+        Args:
+            otherwise: what the others say if the first one fails.
+
+        Raises:
+            OSError: in the others, if the first one fails.
+        """
+        if not self.sharded:
+            yield self.main
+            return
+        done = torch.zeros(())
+        try:
+            yield self.main
+            done += 1
+        finally:
+            dist.broadcast(done, src=0)
+        if not done:
+            raise OSError(otherwise)
+
+    @contextmanager
     def preparation(self) -> Iterator[None]:
         """The block in which the first process prepares what the others then find.
 
@@ -146,19 +187,22 @@ def started(parallel: str) -> Iterator[Processes]:
     """Join the other processes of the run until the block ends.
 
     Args:
-        parallel: ``none``; ``ddp``: those that torchrun has started; ``auto``: so if there are any.
+        parallel: ``none``; ``ddp`` or ``fsdp``: those that torchrun has started; ``auto``: ddp if
+            there are any.
 
     Raises:
         UserError: torchrun has started several and ``parallel`` says none, or the other way round;
             or only part of what it tells a process is there.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
-    if parallel == "ddp" and "RANK" not in os.environ:
+    if parallel in ("ddp", "fsdp") and "RANK" not in os.environ:
         raise UserError(
-            "train.parallel ddp needs processes that torchrun starts; valid: auto, none"
+            f"train.parallel {parallel} needs processes that torchrun starts; valid: auto, none"
         )
     if parallel == "none" and size > 1:
-        raise UserError(f"train.parallel none, but {size} processes were started; valid: auto, ddp")
+        raise UserError(
+            f"train.parallel none, but {size} processes were started; valid: auto, ddp, fsdp"
+        )
     if size == 1:
         yield ALONE
         return
@@ -171,13 +215,20 @@ def started(parallel: str) -> Iterator[Processes]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, timeout=PATIENCE)
     try:
-        yield Processes(dist.get_rank(), size, int(os.environ["LOCAL_RANK"]))
+        local_rank = int(os.environ["LOCAL_RANK"])
+        yield Processes(dist.get_rank(), size, local_rank, sharded=parallel == "fsdp")
     finally:
         dist.destroy_process_group()
 
 
-def gradient_sync(module: nn.Module, now: bool) -> AbstractContextManager[None]:
-    """The context of a forward pass; its backward pass shares gradients with the others, if now."""
+def gradient_sync(module: nn.Module, network: nn.Module, now: bool) -> AbstractContextManager[None]:
+    """The context of a forward pass; its backward pass shares gradients with the others, if now.
+
+    Args:
+        module: what `Processes.wrap` gave for a module with the network in it.
+    """
+    if isinstance(network, FSDPModule):
+        network.set_requires_gradient_sync(now)
     if now or not isinstance(module, DistributedDataParallel):
         return nullcontext()
     return module.no_sync()

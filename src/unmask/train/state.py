@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from unmask.recipe.objective import Observers
 from unmask.train.checkpoint import Checkpoint
-from unmask.train.optim import optimizer_tensors, restore_optimizers
+from unmask.train.optim import optimizer_slots, optimizer_tensors
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -61,7 +61,8 @@ class TrainingState(Generic[M]):
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take everything from a checkpoint."""
         checkpoint.load_into(self.model, "model")
-        restore_optimizers(self.optimizers, self.model, checkpoint.tensors("optimizer"))
+        sizes = checkpoint.sizes("optimizer")
+        checkpoint.fill("optimizer", optimizer_slots(self.optimizers, self.model, sizes))
         if self.average is not None:
             checkpoint.load_into(self.average, "ema")
         for name, observer in self.observers.items():

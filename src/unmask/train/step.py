@@ -16,6 +16,7 @@ from unmask.train.config import TrainConfig
 from unmask.train.device import autocast
 from unmask.train.optim import set_learning_rate
 from unmask.train.processes import ALONE, Processes, gradient_sync
+from unmask.train.sharded import whole
 from unmask.train.state import TrainingState
 
 
@@ -110,7 +111,7 @@ def batch_loss(
             confidence = module.confidence(hidden, mask, batch.valid)
             mask = objective.masking.refine(mask, batch.t, batch.reveal, confidence)
         inputs = objective.hide(batch.x, mask, mask_id)
-        with gradient_sync(forward, batch.last):
+        with gradient_sync(forward, model, batch.last):
             value, nats = forward(
                 inputs, batch.x, mask, batch.weights, batch.valid, objective.causal, batch.bounds
             )
@@ -168,16 +169,18 @@ def take_step(
             found = loss(batch)
         # Its gradients add up over processes, of which the mean is taken.
         (found.value * processes.size).backward()
+        if not batch.counted:
+            continue
         total += found.value.detach()
         rates.append(batch.t)
         if state.observers and not batch.objective.causal:
-            whole = torch.full_like(batch.t, batch.x.shape[1])
-            tokens = whole if batch.valid is None else batch.valid.sum(dim=1)
+            full = torch.full_like(batch.t, batch.x.shape[1])
+            tokens = full if batch.valid is None else batch.valid.sum(dim=1)
             seen.append(Seen(batch.t, found.nats, found.predicted.sum(dim=1), tokens))
 
     # 2. Clip, step, average.
     limit = config.grad_clip or float("inf")
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
+    norm = whole(nn.utils.clip_grad_norm_(state.model.parameters(), limit))
     set_learning_rate(state.optimizers, learning_rate)
     for optimizer in state.optimizers:
         optimizer.step()
@@ -186,14 +189,14 @@ def take_step(
 
     # 3. Let those see it who fit something to it, and say what the whole batch was like.
     if state.observers and batch.phase != "causal":
-        none = [rates[0].new_zeros(0)] * len(Seen._fields)
+        none = [total.new_zeros(0)] * len(Seen._fields)
         mine = map(torch.cat, zip(none, *seen, strict=True))
         everything = Seen(*map(processes.gather, mine))
         for observer in state.observers.values():
             observer.add(everything)
-    t = torch.cat(rates)
-    numbers = torch.stack([total, t.mean(), t.square().mean()])
-    if processes.size > 1:
-        numbers[1:] *= len(t) / config.batch_size
-        processes.sum(numbers)
+    t = torch.cat(rates) if rates else torch.zeros(0, device=device)
+    numbers = torch.stack(
+        [total, t.sum() / config.batch_size, t.square().sum() / config.batch_size]
+    )
+    processes.sum(numbers)
     return Taken(numbers[0], norm, numbers[1], numbers[2], batch.n_tokens, batch.phase)

@@ -52,9 +52,11 @@ def validate(
     # Of the predicted tokens in each draw of each block: nats, how many, the control variate.
     shape = len(chosen), 1 if draws is None else config.draws
     ce_sums, masked, control = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))
-    device, mine = model.head.weight.device, processes.share(len(chosen))
+    device = model.head.weight.device
     for draw in range(shape[1]):
-        for rows in mine.split(config.batch_size) if len(mine) else ():
+        for batch in processes.batches(len(chosen), config.batch_size):
+            # An empty one is a pass that the other processes need this one for.
+            rows = batch if len(batch) else torch.zeros(1, dtype=torch.int64)
             x, valid = _to(device, *blocks.batch(chosen[rows]))
             if draws is None:
                 inputs, predicted = (
@@ -67,6 +69,8 @@ def validate(
                 predicted = draws.mask(rows, draw, u, valid)
                 inputs = x.masked_fill(predicted, mask_id)
             ce, row = predicted_cross_entropy(model(inputs, valid), x, predicted, model.head)
+            if not len(batch):
+                continue
             of_rows = torch.zeros(len(x), device=device).index_add(0, row, ce)
             ce_sums[rows, draw] = of_rows.cpu().double()
             masked[rows, draw] = predicted.sum(dim=1).cpu().double()
