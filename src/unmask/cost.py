@@ -8,12 +8,11 @@ from unmask.config import Config
 from unmask.model.flops import training_flops
 from unmask.recipe.parse import parse_recipe
 from unmask.run import predicts_before_place
+from unmask.train.device import PEAKS
 
 NUMBERS_KEPT = 21
 """Floats that a block keeps for its backward pass, for each token and unit of width: measured at
 ``small`` (docs/performance.md), to within a tenth."""
-H100 = 989e12
-"""Peak FLOPs a second of an H100 SXM in bfloat16, without sparsity (NVIDIA's data sheet)."""
 UTILISATION = 0.4
 """The part of it that good training code reaches."""
 LOOKED_AT = 50
@@ -50,7 +49,7 @@ class Cost:
 
     def h100_hours(self, utilisation: float) -> float:
         """Of one H100 at that part of its peak."""
-        return self.flops / (H100 * utilisation) / 3600
+        return self.flops / (PEAKS["H100"] * utilisation) / 3600
 
 
 def cost_of(config: Config, vocab_size: int) -> Cost:
@@ -104,5 +103,6 @@ def _flops_per_step(config: Config, vocab_size: int) -> float:
                 causal=portion.objective.causal,
                 start=predicts_before_place(config),
                 recompute=train.recompute,
+                asked=portion.objective.masking.refines,
             )
     return total / len(looked_at)

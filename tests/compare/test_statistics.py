@@ -30,7 +30,8 @@ def curve(rate: float, steps: int = 1000, every: int = 20, seconds_a_step: float
 @pytest.mark.parametrize("factor", [1.0, 1.5, 2.0, 4.0])
 @pytest.mark.parametrize("percent", [25, 50, 75, 100])
 def test_a_known_ratio_is_found_at_every_level(factor: float, percent: float) -> None:
-    level, steps, seconds = speed_up([curve(0.01)], [curve(0.01 * factor)], percent)
+    level, ratios = speed_up([curve(0.01)], [curve(0.01 * factor)], percent)
+    steps, seconds = ratios["steps"], ratios["seconds"]
     assert level == pytest.approx(9 / (1 + 0.01 * 10 * percent), rel=1e-3)
     assert steps.mean == pytest.approx(factor, rel=0.02)
     assert seconds.mean == pytest.approx(factor, rel=0.02)
@@ -39,13 +40,14 @@ def test_a_known_ratio_is_found_at_every_level(factor: float, percent: float) ->
 
 def test_seconds_count_what_a_step_costs() -> None:
     slow_steps = curve(0.02, seconds_a_step=1.5)
-    _, steps, seconds = speed_up([curve(0.01)], [slow_steps], 100)
+    ratios = speed_up([curve(0.01)], [slow_steps], 100)[1]
+    steps, seconds = ratios["steps"], ratios["seconds"]
     assert steps.mean == pytest.approx(2, rel=0.02)
     assert seconds.mean == pytest.approx(2 / 3, rel=0.02)
 
 
 def test_a_level_that_is_not_reached_is_never_extrapolated() -> None:
-    _, steps, _ = speed_up([curve(0.01)] * 2, [curve(0.02), curve(0.009)], 100)
+    steps = speed_up([curve(0.01)] * 2, [curve(0.02), curve(0.009)], 100)[1]["steps"]
     assert steps.mean is None and steps.low is None
     assert steps.known == 1 and len(steps.values) == 2
 
@@ -53,7 +55,7 @@ def test_a_level_that_is_not_reached_is_never_extrapolated() -> None:
 def test_the_baseline_against_itself_is_one() -> None:
     noisy = Curve([0, 10, 20, 30], [0, 1, 2, 3], [9.0, 5.0, 6.0, 4.0])
     for percent in (10, 25, 50, 66, 75, 100):
-        assert speed_up([noisy], [noisy], percent)[1].mean == pytest.approx(1)
+        assert speed_up([noisy], [noisy], percent)[1]["steps"].mean == pytest.approx(1)
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])
@@ -62,7 +64,7 @@ def test_the_interval_covers_the_true_ratio_95_times_in_100(n: int) -> None:
     chance, inside = random.Random(n), 0
     for _ in range(600):
         others = [curve(0.02 * math.exp(chance.gauss(0, 0.1))) for _ in range(n)]
-        ratio = speed_up([curve(0.01)] * n, others, 50)[1]
+        ratio = speed_up([curve(0.01)] * n, others, 50)[1]["steps"]
         assert ratio.low is not None and ratio.high is not None
         inside += ratio.low <= 2 * 1.003 and ratio.high >= 2 * 0.997  # of interpolation
     assert 0.92 <= inside / 600 <= 0.985
@@ -127,3 +129,13 @@ def test_paired_difference_sees_through_shared_noise() -> None:
     value, error = paired_difference(a, shared, tokens)
     assert error == pytest.approx(0.05 / 400**0.5, rel=0.15)
     assert abs(value - 0.03) < 4 * error
+
+
+def test_a_ratio_in_flops_is_there_where_all_counted_them() -> None:
+    counted = Curve([0, 10, 20], [0, 1, 2], [8.0, 4.0, 2.0], [0, 100, 200])
+    cheaper = Curve([0, 10, 20], [0, 1, 2], [8.0, 4.0, 2.0], [0, 40, 80])
+    level, ratios = speed_up([counted], [cheaper], 100)
+    assert level == 2.0 and ratios["flops"].mean == pytest.approx(2.5)
+    assert ratios["steps"].mean == pytest.approx(1)
+    uncounted = Curve(cheaper.steps, cheaper.seconds, cheaper.nelbo)
+    assert "flops" not in speed_up([counted], [uncounted], 100)[1]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from unmask.diffusion.objective import predicted_loss
+from unmask.diffusion.objective import predicted_confidence, predicted_loss
 from unmask.model.config import ModelConfig
 from unmask.model.flops import training_flops
 from unmask.model.transformer import Transformer
@@ -61,3 +61,17 @@ def test_late_positions_cost_what_is_said_on_average(late: int, recompute: bool)
     found = training_flops(config, V, L, rates, **options)
     seen = counted(config, mask, **options)
     assert found == pytest.approx(seen, rel=0.02)
+
+
+def test_confidences_cost_a_forward_pass_before() -> None:
+    config = ModelConfig(layers=2, width=32, heads=2)
+    mask = torch.arange(L) < torch.arange(1, B + 1)[:, None] * (L // B)
+    model = Transformer(config, V, [MASK], mask_id=MASK)
+    with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter, torch.no_grad():
+        predicted_confidence(model(torch.zeros(B, L, dtype=torch.int64)), mask, model.head)
+    rates = mask.double().mean(dim=1)
+    with_it, without = (
+        training_flops(config, V, L, rates, causal=False, start=False, asked=asked)
+        for asked in (True, False)
+    )
+    assert with_it - without == pytest.approx(counter.get_total_flops(), rel=1e-12)

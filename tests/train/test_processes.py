@@ -58,7 +58,7 @@ def together(size: int, *arguments: object) -> list[int | None]:
 
 
 def records(run: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
-    ours = ("seconds", "tokens_per_second")
+    ours = ("seconds", "tokens_per_second", "flops_per_second")
     lines = map(json.loads, (run / name).read_text().splitlines())
     return [{k: v for k, v in line.items() if k not in ours} for line in lines]
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -364,3 +365,37 @@ def test_two_processes_cannot_train_in_one_folder(
         status, text = unmask("train", "--run", run, "--resume", "--train.steps", 2)
     assert status == 2 and "another process" in text
     assert unmask("train", "--run", run, "--resume", "--train.steps", 2)[0] == 0
+
+
+@pytest.mark.parametrize("recipe", ["fast", "puma"])
+def test_the_work_that_is_recorded_is_what_a_dry_run_says(
+    recipe: str, unmask: Call, small: list[str], tmp_path: Path
+) -> None:
+    from unmask.config import load_config
+    from unmask.cost import cost_of
+
+    run, options = tmp_path / "run", [*small, "--recipe", recipe, "--validation.every", 3]
+    assert unmask("train", "--run", run, *options, "--train.steps", 10)[0] == 0
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    expected = cost_of(load_config(run / "config.yaml"), open_run(run).tokenizer.vocab_size)
+    assert lines[-1]["flops"] == pytest.approx(expected.flops, rel=1e-9)
+    trained = [line for line in lines if line["kind"] == "train"]
+    assert all("utilisation" not in line for line in trained)  # nobody knows a CPU's peak
+    for before, line in pairwise(trained):
+        made = line["flops"] - before["flops"]
+        seconds = line["seconds"] - before["seconds"]
+        assert line["flops_per_second"] == pytest.approx(made / seconds, rel=0.02)
+
+
+def test_a_run_from_before_flops_were_counted_goes_on_without(
+    unmask: Call, small: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert unmask("train", "--run", run, *small, "--train.steps", 2)[0] == 0
+    manifest = run / "checkpoints/step-00000002/checkpoint.json"
+    old = json.loads(manifest.read_text())
+    del old["flops"]
+    manifest.write_text(json.dumps(old))
+    assert unmask("train", "--run", run, "--resume", "--train.steps", 4)[0] == 0
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-2])
+    assert last["kind"] == "train" and "flops" not in last and last["flops_per_second"] > 0

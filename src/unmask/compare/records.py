@@ -75,7 +75,11 @@ class RunRecord:
     @property
     def curve(self) -> Curve:
         """Its validation bound over training."""
-        return Curve(*([r[key] for r in self.evals] for key in ("step", "seconds", "nelbo")))
+        steps, seconds, nelbo = (
+            [r[key] for r in self.evals] for key in ("step", "seconds", "nelbo")
+        )
+        counted = all(_is_finite(r.get("flops")) for r in self.evals)
+        return Curve(steps, seconds, nelbo, [r["flops"] for r in self.evals] if counted else None)
 
 
 @dataclass(frozen=True)
@@ -86,12 +90,14 @@ class Level:
         percent: of the baseline's steps.
         nelbo: the baseline's bound there, nats per token, mean over seeds.
         steps, seconds: the baseline's over the arm's, seed by seed; None where not reached.
+        flops: likewise; None where they were not counted.
     """
 
     percent: int
     nelbo: float
     steps: Spread
     seconds: Spread
+    flops: Spread | None = None
 
 
 @dataclass(frozen=True)
@@ -367,7 +373,7 @@ def _result(baseline: list[RunRecord], runs: list[RunRecord], blocks: Blocks) ->
     whole = [found for found in differences if found is not None]
     return Result(
         seeds=[run.seed for run in mine],
-        levels=[Level(percent, *speed_up(curves[0], curves[1], percent)) for percent in LEVELS],
+        levels=[_at_level(curves[0], curves[1], percent) for percent in LEVELS],
         nelbo=_mean([run.evals[-1]["nelbo"] for run in mine]),
         stderr=_mean(errors) if len(errors) == len(mine) else None,
         other_nelbo=None
@@ -376,6 +382,11 @@ def _result(baseline: list[RunRecord], runs: list[RunRecord], blocks: Blocks) ->
         difference=spread([value for value, _ in whole]) if len(whole) == len(mine) else None,
         difference_stderr=_mean([e for _, e in whole]) if len(whole) == len(mine) else None,
     )
+
+
+def _at_level(baseline: list[Curve], mine: list[Curve], percent: int) -> Level:
+    nelbo, ratios = speed_up(baseline, mine, percent)
+    return Level(percent, nelbo, **ratios)
 
 
 def _difference(baseline: RunRecord, mine: RunRecord, blocks: Blocks) -> tuple[float, float] | None:

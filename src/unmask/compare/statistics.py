@@ -16,11 +16,13 @@ class Curve:
         steps: optimiser steps at the evaluations, increasing from 0.
         seconds: training seconds at the same points.
         nelbo: nats per token there.
+        flops: floating-point operations of the steps up to there; None if they were not counted.
     """
 
     steps: Sequence[float]
     seconds: Sequence[float]
     nelbo: Sequence[float]
+    flops: Sequence[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def first_reach(x: Sequence[float], nelbo: Sequence[float], level: float) -> flo
     """Where a curve's monotone envelope first comes down to a level, by linear interpolation.
 
     Args:
-        x: steps or seconds of the evaluations, increasing.
+        x: steps, seconds or FLOPs of the evaluations, increasing.
         nelbo: the bound there.
         level: nats per token.
 
@@ -87,7 +89,7 @@ def level_at(curve: Curve, percent: float) -> float:
 
 def speed_up(
     baseline: Sequence[Curve], other: Sequence[Curve], percent: float
-) -> tuple[float, Spread, Spread]:
+) -> tuple[float, dict[str, Spread]]:
     """Speed-up of one recipe over another at a level, seed by seed.
 
     For each seed the level is what its baseline run has at ``percent`` of its steps; the ratio is
@@ -98,18 +100,21 @@ def speed_up(
         percent: in (0, 100].
 
     Returns:
-        The level (nats per token, mean over seeds), the ratio in steps and the one in seconds.
+        The level (nats per token, mean over seeds), and the ratio in ``steps``, in ``seconds`` and,
+        where all curves have them, in ``flops``.
     """
     levels = [level_at(curve, percent) for curve in baseline]
-    spreads = []
-    for axis in ("steps", "seconds"):
+    spreads = {}
+    for axis in ("steps", "seconds", "flops"):
+        if any(getattr(curve, axis) is None for curve in (*baseline, *other)):
+            continue
         ratios: list[float | None] = []
         for a, b, level in zip(baseline, other, levels, strict=True):
             slow = first_reach(getattr(a, axis), a.nelbo, level)
             fast = first_reach(getattr(b, axis), b.nelbo, level)
             ratios.append(slow / fast if slow and fast else None)
-        spreads.append(ratio_spread(ratios))
-    return sum(levels) / len(levels), spreads[0], spreads[1]
+        spreads[axis] = ratio_spread(ratios)
+    return sum(levels) / len(levels), spreads
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -48,7 +48,7 @@ def _arm(arm: Arm, comparison: Comparison) -> dict[str, Any]:
 
 
 def _level(level: Level) -> dict[str, Any]:
-    return {
+    values = {
         "percent": level.percent,
         "nelbo": level.nelbo,
         "steps_ratio": level.steps.mean,
@@ -60,6 +60,13 @@ def _level(level: Level) -> dict[str, Any]:
         "reached": level.steps.mean is not None,
         "seeds_reached": level.steps.known,
     }
+    if (flops := level.flops) is not None:
+        values |= {
+            "flops_ratio": flops.mean,
+            "flops_ci_low": flops.low,
+            "flops_ci_high": flops.high,
+        }
+    return values
 
 
 def summary_table(comparison: Comparison) -> Table:

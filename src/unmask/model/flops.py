@@ -21,6 +21,7 @@ def training_flops(
     causal: bool,
     start: bool,
     recompute: bool = False,
+    asked: bool = False,
 ) -> float:
     """FLOPs of the forward and the backward pass over some sequences.
 
@@ -34,6 +35,7 @@ def training_flops(
         causal: whether the autoregressive pass is run.
         start: whether a start symbol stands before the tokens.
         recompute: whether the blocks are computed again in the backward pass.
+        asked: whether a forward pass is made before, for the confidences at the masked positions.
     """
     t, width, layers = rates.double(), config.width, config.layers
     predicted = t * length
@@ -57,7 +59,8 @@ def training_flops(
     if recompute:  # all but the last product of a block, which nothing in its backward pass needs
         last = 2 * width * config.mlp_width
         again = blocks.sum(dim=0) - last * advanced
-    return float((head + passes + again).sum())
+    before = blocks.sum(dim=0) + head / 3 if asked else torch.zeros_like(t)
+    return float((head + passes + again + before).sum())
 
 
 def _block(config: ModelConfig, keys: Tensor, queries: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +17,20 @@ from unmask.train.config import TrainConfig
 from unmask.train.device import send
 
 CPU = torch.device("cpu")
+
+
+class Work(NamedTuple):
+    """What some samples cost depends on.
+
+    Attributes:
+        causal: whether they are trained causal.
+        asked: whether the network is asked for its confidences before.
+        rates: (n,) their mask rates.
+    """
+
+    causal: bool
+    asked: bool
+    rates: Tensor
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,9 @@ class Batch:
             none but the length, or where counting costs nothing.
         n_tokens: tokens (without padding) in the global batch.
         phase: ``causal``, ``masked`` or ``mixed``: how the samples of the global batch are trained.
+        work: of each portion of the global batch, how it is trained (causal or not, whether the
+            network is asked for its confidences first) and the mask rates of its samples, on the
+            CPU: what the cost of the step is computed from.
         last: whether no other micro-batch of the step comes after it.
         counted: False of a sample that is another process's and weighs nothing here: it stands in
             for a pass that all processes have to make together.
@@ -50,6 +68,7 @@ class Batch:
     bounds: Bounds | None
     n_tokens: int
     phase: str
+    work: Sequence[Work]
     last: bool
     counted: bool = True
 
@@ -88,6 +107,7 @@ def draw_batches(
     n_tokens = sum(int(blocks.lengths_of(_blocks(p, blocks, seed, step)).sum()) for p in portions)
     phases = {"causal" if p.objective.causal else "masked" for p in portions if len(p.slots)}
     phase = phases.pop() if len(phases) == 1 else "mixed"
+    work = [Work(p.objective.causal, p.objective.masking.refines, p.t) for p in portions]
     parts = (slots if mine is None else mine).tensor_split(config.accumulation)
     others = [share.tensor_split(config.accumulation) for share in together]
     micro_batches = []
@@ -102,7 +122,7 @@ def draw_batches(
         batch = _draw(portion, blocks, seed, step, device, n_tokens)
         if not counted:
             batch = replace(batch, weights=torch.zeros_like(batch.weights), counted=False)
-        yield replace(batch, phase=phase, last=number == len(micro_batches))
+        yield replace(batch, phase=phase, work=work, last=number == len(micro_batches))
 
 
 def _draw(
@@ -146,6 +166,7 @@ def _draw(
         bounds,
         n_tokens,
         phase="",
+        work=(),
         last=False,
     )
 

@@ -54,12 +54,15 @@ class Progress:
         step: optimiser steps done.
         tokens_seen: tokens in the batches so far.
         seconds: time spent training, without evaluations and checkpoints.
+        flops: floating-point operations of the training steps; None in a run from before they were
+            counted.
         nelbo: the validation bound at this step in nats per token, if it was measured.
     """
 
     step: int = 0
     tokens_seen: int = 0
     seconds: float = 0.0
+    flops: float | None = 0.0
     nelbo: float | None = None
 
 
@@ -290,6 +293,7 @@ class _Manifest(Section):
     step: int = Field(ge=0, le=LARGEST_COUNT)
     tokens_seen: int = Field(ge=0)
     seconds: float = Field(ge=0)
+    flops: float | None = Field(None, ge=0)
     nelbo: float | None
     files: dict[str, str]
 

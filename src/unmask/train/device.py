@@ -56,6 +56,32 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
     return False
 
 
+PEAKS = {
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10": 125e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
+    "MI300X": 1307e12,
+    "MI250X": 383e12,
+}
+"""FLOPs a second of matrix products in bfloat16, not sparse, by the makers' data sheets."""
+
+
+def peak_flops(device: torch.device, precision: str) -> float | None:
+    """The most FLOPs a second of a device in that precision; None where it is not known."""
+    if device.type != "cuda" or products_dtype(device, precision) != torch.bfloat16:
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in PEAKS.items() if part in name), None)
+
+
 def send(x: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor from the CPU to a device without waiting for it."""
     if device.type == "cuda":  # from ordinary memory the copy waits for the work before it

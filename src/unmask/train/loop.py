@@ -27,7 +27,7 @@ from unmask.train.checkpoint import (
     save_checkpoint,
 )
 from unmask.train.config import TrainConfig, ValidationConfig
-from unmask.train.device import Stopwatch, autocast, choose_device, products_dtype
+from unmask.train.device import Stopwatch, autocast, choose_device, peak_flops, products_dtype
 from unmask.train.metrics import BLOCKS, Jsonl, Sink, forget_after, open_sinks
 from unmask.train.optim import build_optimizers, learning_rate
 from unmask.train.processes import ALONE, Processes
@@ -100,7 +100,8 @@ def train(  # noqa: PLR0912, PLR0915 - one page, top to bottom, on purpose
     mine = processes.share(config.batch_size)
     together = processes.shares(config.batch_size) if processes.sharded else ()
     watch = Stopwatch(device, progress.seconds)
-    recent = Recent(device, progress.seconds)
+    peak = peak_flops(device, config.precision)
+    recent = Recent(device, progress.seconds, peak and peak * processes.size)
 
     @contextmanager
     def told_if_not_written() -> Iterator[None]:
@@ -115,6 +116,8 @@ def train(  # noqa: PLR0912, PLR0915 - one page, top to bottom, on purpose
 
     def record(kind: str, values: dict[str, Any]) -> None:
         counters = {"tokens_seen": progress.tokens_seen, "seconds": round(watch.seconds, 4)}
+        if progress.flops is not None:
+            counters["flops"] = progress.flops
         for sink in sinks:
             with told_if_not_written():
                 sink.write({"step": progress.step, "kind": kind, **values, **counters})
@@ -176,14 +179,7 @@ def train(  # noqa: PLR0912, PLR0915 - one page, top to bottom, on purpose
             )
 
             # 2. Count. The numbers stay on the device until they are due.
-            recent.add(
-                progress.step,
-                taken.loss,
-                taken.norm,
-                taken.rate,
-                taken.rate_squared,
-                taken.n_tokens,
-            )
+            recent.add(progress.step, taken)
             progress = replace(
                 progress,
                 step=progress.step + 1,
@@ -201,11 +197,14 @@ def train(  # noqa: PLR0912, PLR0915 - one page, top to bottom, on purpose
 
             # 3. Log, evaluate, save: none of it counts as training time.
             progress = replace(progress, seconds=watch.stop())
+            flops = recent.flops(model, data.train.block_size)
+            if progress.flops is not None:
+                progress = replace(progress, flops=progress.flops + flops)
             if (bad := recent.first_bad()) is not None:
                 raise _failure(bad, data, seed, config.batch_size, checkpoints)
             if log:
                 summary = recent.summary(watch.seconds)
-                bar.training(summary["loss"], summary["tokens_per_second"])
+                bar.training(summary)
                 record("train", {**summary, "learning_rate": rate, "phase": taken.phase})
             if due:
                 progress = evaluate()

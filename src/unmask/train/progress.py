@@ -1,5 +1,7 @@
 """What a person sees of a training run."""
 
+from collections.abc import Mapping
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -30,20 +32,25 @@ class TrainingBar(Progress):
             disable=not console.is_terminal,
             expand=True,
         )
+        self._speed = ""
         self._task = self.add_task("", total=total, completed=done, loss="-", nelbo="-", speed="")
 
     def step(self, step: int) -> None:
         """A step is done."""
         self.update(self._task, completed=step)
 
-    def training(self, loss: float, tokens_per_second: float) -> None:
+    def training(self, summary: Mapping[str, float]) -> None:
         """Show the latest training loss and speed."""
-        self.update(self._task, loss=f"{loss:.3f}", speed=f"{tokens_per_second:,.0f} tokens/s")
+        self._speed = f"{summary['tokens_per_second']:,.0f} tokens/s"
+        self._speed += f", {summary['flops_per_second'] / 1e12:.3g} TFLOP/s"
+        if "utilisation" in summary:
+            self._speed += f", {summary['utilisation']:.0%}"
+        self.update(self._task, loss=f"{summary['loss']:.3f}", speed=self._speed)
 
     def evaluated(self, step: int, bound: Bound, bits_per_byte: str) -> None:
         """Print an evaluation, a line that stays."""
         self.update(self._task, nelbo=f"{bound.nelbo:.3f}")
         self.console.print(
             f"step {step:>7,}  NELBO {bound.nelbo:.4f} ± {bound.stderr:.4f} nats/token"
-            f"  ppl {bound.ppl:,.2f}  {bits_per_byte} bits/byte",
+            f"  ppl {bound.ppl:,.2f}  {bits_per_byte} bits/byte  {self._speed}".rstrip(),
         )

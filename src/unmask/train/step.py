@@ -1,6 +1,6 @@
 """One optimiser step: the loop, the analyses and the benchmarks take theirs here."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from unmask.diffusion.adaptive import Seen
 from unmask.diffusion.objective import loss_and_rows, predicted_confidence
+from unmask.model.flops import training_flops
 from unmask.model.late import Bounds
 from unmask.model.transformer import Transformer
-from unmask.train.batch import Batch
+from unmask.train.batch import Batch, Work
 from unmask.train.config import TrainConfig
 from unmask.train.device import autocast
 from unmask.train.optim import set_learning_rate
@@ -130,6 +131,7 @@ class Taken:
         rate, rate_squared: means over the mask rates of the global batch, scalars.
         n_tokens: tokens in the global batch, without padding.
         phase: ``causal``, ``masked`` or ``mixed``: how its samples were trained.
+        work: what its cost is computed from.
     """
 
     loss: Tensor
@@ -138,6 +140,7 @@ class Taken:
     rate_squared: Tensor
     n_tokens: int
     phase: str
+    work: Sequence[Work]
 
 
 def take_step(
@@ -199,4 +202,27 @@ def take_step(
         [total, t.sum() / config.batch_size, t.square().sum() / config.batch_size]
     )
     processes.sum(numbers)
-    return Taken(numbers[0], norm, numbers[1], numbers[2], batch.n_tokens, batch.phase)
+    return Taken(numbers[0], norm, numbers[1], numbers[2], batch.n_tokens, batch.phase, batch.work)
+
+
+def flops_of(model: Transformer, work: Iterable[Work], length: int) -> float:
+    """The floating-point operations of training on some samples: the model's, each counted once.
+
+    Args:
+        length: of the padded sequences, tokens.
+    """
+    rates: dict[tuple[bool, bool], list[Tensor]] = {}
+    for part in work:
+        rates.setdefault((part.causal, part.asked), []).append(part.rates)
+    return sum(
+        training_flops(
+            model.config,
+            model.head.weight.shape[0],
+            length,
+            torch.cat(parts),
+            causal=causal,
+            start=model.start is not None,
+            asked=asked,
+        )
+        for (causal, asked), parts in rates.items()
+    )

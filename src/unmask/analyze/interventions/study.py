@@ -155,7 +155,7 @@ def _speed_up(
             [base.run(seed).curve for seed in seeds],
             [arm.run(seed).curve for seed in seeds],
             percent,
-        )[1]
+        )[1]["steps"]
         for base, arm in pairs
     )
     change = [

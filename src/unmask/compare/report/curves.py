@@ -23,6 +23,7 @@ from unmask.plot.style import (
 )
 
 SECONDS = "training seconds (evaluation left out)"
+FLOPS = "floating-point operations of training"
 _POINTS = 200  # of a common grid
 _STRETCHES = 60  # that a long run's noisy training signals are averaged in
 
@@ -35,6 +36,14 @@ def bound_against_steps(comparison: Comparison) -> Plot | None:
 def bound_against_seconds(comparison: Comparison) -> Plot | None:
     """The validation bound over the time spent in training."""
     return _bound(comparison, "seconds", "nelbo_seconds", "NELBO against seconds", SECONDS)
+
+
+def bound_against_flops(comparison: Comparison) -> Plot | None:
+    """The validation bound over the FLOPs of training, where all runs counted them."""
+    runs = [run for arm in comparison.arms for run in arm.runs if run.evals]
+    if not runs or any(run.curve.flops is None for run in runs):
+        return None
+    return _bound(comparison, "flops", "nelbo_flops", "NELBO against FLOPs", FLOPS)
 
 
 def training_signals(comparison: Comparison) -> Plot | None:
@@ -88,8 +97,8 @@ def _bound(comparison: Comparison, x: str, name: str, title: str, xlabel: str) -
     legend(drawing, shown, _unfinished(comparison))
     blocks = "" if comparison.blocks == "all" else f" on the {comparison.blocks} blocks"
     caption = f"Validation bound{blocks}, lower is better. {seeds_sentence(comparison)} "
-    if x == "seconds" and len(comparison.seeds) > 1:
-        caption += "Runs are interpolated to common times, as far as every seed of a recipe goes. "
+    if x != "step" and len(comparison.seeds) > 1:
+        caption += "Runs are interpolated to common points, as far as every seed of a recipe goes. "
     if levels:
         caption += (
             f"Faint lines: where {comparison.baseline.name} is at 25, 50, 75 and 100% of its "

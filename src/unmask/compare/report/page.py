@@ -43,6 +43,7 @@ def write_report(folder: Path, baseline: str | None = None, blocks: Blocks = "al
     functions = (
         curves.bound_against_steps,
         curves.bound_against_seconds,
+        curves.bound_against_flops,
         speedups.speed_ups,
         rates.cross_entropies,
         rates.densities,
