@@ -231,7 +231,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     unmask: Call, small: list[str], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    options = ["--train.steps", "4", "--validation.every", "2"]
+    options = ["--train.steps", "4", "--validation.every", "2", "--train.skip", "0"]
     assert unmask("train", "--run", run, *small, *options)[0] == 0
     # Poison a weight of the checkpoint, honestly manifested, as an overflow would have.
     from unmask.train.checkpoint import find_checkpoint, save_checkpoint

@@ -40,6 +40,19 @@ class TrainConfig(Section):
         0.2, gt=0, le=1, description="wsd: the last part of the steps, which decays"
     )
     grad_clip: float = Field(1.0, ge=0, description="largest gradient norm; 0: never clipped")
+    skip: int = Field(
+        10,
+        ge=0,
+        le=LARGEST_COUNT,
+        description="most steps in a row that are left out because their gradient is not finite or "
+        "a spike; one more, and training stops",
+    )
+    spike: float = Field(
+        0.0,
+        ge=0,
+        description="a gradient norm of more than so many times its running average is a spike; 0: "
+        "nothing is",
+    )
     ema: float = Field(
         0.0, ge=0, lt=1, description="decay of averaged weights, used wherever evaluated; 0: none"
     )

@@ -28,6 +28,7 @@ from unmask.train.checkpoint import (
 )
 from unmask.train.config import TrainConfig, ValidationConfig
 from unmask.train.device import Stopwatch, autocast, choose_device, peak_flops, products_dtype
+from unmask.train.guard import Guard
 from unmask.train.metrics import BLOCKS, Jsonl, Sink, forget_after, open_sinks
 from unmask.train.optim import build_optimizers, learning_rate
 from unmask.train.processes import ALONE, Processes
@@ -72,8 +73,9 @@ def train(  # noqa: PLR0912, PLR0915 - one page, top to bottom, on purpose
     Of several processes each has its share of the samples, and the first one writes.
 
     Raises:
-        TrainingFailed: a loss or gradient is not finite (the step, its blocks and the last good
-            checkpoint are named), or the validation bound is not.
+        TrainingFailed: more than ``config.skip`` gradients in a row are not finite or spikes (the
+            first step, its blocks and the last good checkpoint are named), or the loss or the
+            validation bound is not finite.
         UserError: the device is not there, or the checkpoint is damaged.
         OSError: the last checkpoint, or what is left of the records, cannot be written. Before the
             end that is told, and tried again.
@@ -87,7 +89,8 @@ def train(  # noqa: PLR0912, PLR0915 - one page, top to bottom, on purpose
             shard(network, device, products_dtype(device, config.precision))
     loss = batch_loss(model, data.tokenizer.mask_id, compiled=config.compile, processes=processes)
     optimizers = build_optimizers(model, config)
-    state = TrainingState(model, optimizers, average, recipe.observers(device))
+    guard = Guard(config.spike, device)
+    state = TrainingState(model, optimizers, average, recipe.observers(device), guard)
     checkpoints = folder / "checkpoints"
     progress = Progress()
     if (checkpoint := find_checkpoint(checkpoints)) is not None:
@@ -101,7 +104,8 @@ def train(  # noqa: PLR0912, PLR0915 - one page, top to bottom, on purpose
     together = processes.shares(config.batch_size) if processes.sharded else ()
     watch = Stopwatch(device, progress.seconds)
     peak = peak_flops(device, config.precision)
-    recent = Recent(device, progress.seconds, peak and peak * processes.size)
+    peak = peak and peak * processes.size
+    recent = Recent(device, progress.seconds, skip=config.skip, peak=peak)
 
     @contextmanager
     def told_if_not_written() -> Iterator[None]:
@@ -200,7 +204,7 @@ def train(  # noqa: PLR0912, PLR0915 - one page, top to bottom, on purpose
             flops = recent.flops(model, data.train.block_size)
             if progress.flops is not None:
                 progress = replace(progress, flops=progress.flops + flops)
-            if (bad := recent.first_bad()) is not None:
+            if (bad := recent.failed()) is not None:
                 raise _failure(bad, data, seed, config.batch_size, checkpoints)
             if log:
                 summary = recent.summary(watch.seconds)
@@ -226,7 +230,7 @@ def _failure(
     blocks = sample_blocks(seed, step, torch.arange(batch_size), batch_size, data.train.parts)
     good = last_whole(checkpoints)
     return TrainingFailed(
-        f"the loss or a gradient is not finite at step {step} (training blocks "
+        f"the loss or a gradient is not finite, or a spike, at step {step} (training blocks "
         f"{blocks.tolist()}); last good checkpoint: {good or 'none yet'}; "
         "a lower train.learning_rate or a longer train.warmup_steps may help"
     )

@@ -45,7 +45,8 @@ class TrainingBar(Progress):
         self._speed += f", {summary['flops_per_second'] / 1e12:.3g} TFLOP/s"
         if "utilisation" in summary:
             self._speed += f", {summary['utilisation']:.0%}"
-        self.update(self._task, loss=f"{summary['loss']:.3f}", speed=self._speed)
+        loss = f"{summary['loss']:.3f}" if "loss" in summary else "-"  # all steps were left out
+        self.update(self._task, loss=loss, speed=self._speed)
 
     def evaluated(self, step: int, bound: Bound, bits_per_byte: str) -> None:
         """Print an evaluation, a line that stays."""

@@ -14,38 +14,44 @@ class Recent:
 
     Args:
         seconds: the run's training time so far.
+        skip: most steps in a row that may be left out.
         peak: FLOPs a second of all devices together; None where that is not known.
     """
 
-    def __init__(self, device: torch.device, seconds: float, peak: float | None = None) -> None:
+    def __init__(
+        self, device: torch.device, seconds: float, *, skip: int, peak: float | None = None
+    ) -> None:
         self._device = device
-        self._peak = peak
+        self._skip, self._peak = skip, peak
         self._work: list[Work] = []
         self._seconds = seconds
-        self._first_bad = torch.full((), -1, device=device)
+        # Steps left out in a row, the first of them, and the one that training failed at.
+        self._row = torch.zeros((), dtype=torch.int64, device=device)
+        self._first, self._failed = self._row - 1, self._row - 1
         self._clear()
 
     def _clear(self) -> None:
-        self._sums = torch.zeros(4, device=self._device)
+        self._sums = torch.zeros(5, device=self._device)
         self._steps, self._tokens, self._flops = 0, 0, 0.0
 
-    def add(
-        self,
-        step: int,
-        taken: Taken,
-    ) -> None:
-        """Take the numbers of a step."""
-        loss, norm = taken.loss, taken.norm
-        bad = ~(torch.isfinite(loss) & torch.isfinite(norm))
-        self._first_bad = torch.where(bad & (self._first_bad < 0), step, self._first_bad)
-        self._sums += torch.stack([loss, norm.detach(), taken.rate, taken.rate_squared])
+    def add(self, step: int, taken: Taken) -> None:
+        """Take the numbers of a step; of one that was left out, that it was."""
+        good = taken.good
+        self._first = torch.where(good, -1, torch.where(self._first < 0, step, self._first))
+        self._row = torch.where(good, 0, self._row + 1)
+        bad = ~torch.isfinite(taken.loss) & good  # its gradient was, so the weights are another's
+        failed = torch.where(bad, step, torch.where(self._row > self._skip, self._first, -1))
+        self._failed = torch.where(self._failed < 0, failed, self._failed)
+        numbers = [taken.loss, taken.norm.detach(), taken.rate, taken.rate_squared]
+        kept = torch.stack([*numbers, torch.ones_like(taken.loss)])
+        self._sums += torch.where(good, kept, 0.0)
         self._steps += 1
         self._tokens += taken.n_tokens
         self._work += taken.work
 
-    def first_bad(self) -> int | None:
-        """The first step whose loss or gradient norm was not finite."""
-        step = int(self._first_bad)
+    def failed(self) -> int | None:
+        """The step that training failed at: the first of too many that were left out in a row."""
+        step = int(self._failed)
         return None if step < 0 else step
 
     def flops(self, model: Transformer, length: int) -> float:
@@ -56,14 +62,20 @@ class Recent:
         return found
 
     def summary(self, seconds: float) -> dict[str, float]:
-        """Means over the steps since the last call; ``seconds`` is the run's training time."""
-        loss, norm, mean, square = (x / self._steps for x in self._sums.tolist())
+        """Means over the steps since the last call that were not left out, and how many were.
+
+        Args:
+            seconds: the run's training time.
+        """
+        *sums, count = self._sums.tolist()
+        values: dict[str, float] = {}
+        if count:
+            loss, norm, mean, square = (x / count for x in sums)
+            std = max(square - mean**2, 0.0) ** 0.5
+            values = {"loss": loss, "grad_norm": norm, "rate_mean": mean, "rate_std": std}
         elapsed = seconds - self._seconds
-        values = {
-            "loss": loss,
-            "grad_norm": norm,
-            "rate_mean": mean,
-            "rate_std": max(square - mean**2, 0.0) ** 0.5,
+        values |= {
+            "skipped": self._steps - int(count),
             "tokens_per_second": self._tokens / elapsed if elapsed > 0 else 0.0,
             "flops_per_second": self._flops / elapsed if elapsed > 0 else 0.0,
         }

@@ -60,6 +60,11 @@ def whole(x: Tensor) -> Tensor:
     return x.full_tensor() if isinstance(x, DTensor) else x
 
 
+def local(x: Tensor) -> Tensor:
+    """This process's part of a tensor, or all of one that is not divided; no copy."""
+    return x.to_local() if isinstance(x, DTensor) else x
+
+
 def is_divided(tensors: Iterable[Tensor]) -> bool:
     """Whether any of them is divided between processes."""
     return any(isinstance(x, DTensor) for x in tensors)

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from unmask.recipe.objective import Observers
 from unmask.train.checkpoint import Checkpoint
+from unmask.train.guard import Guard
 from unmask.train.optim import optimizer_slots, optimizer_tensors
 
 M = TypeVar("M", bound=nn.Module)
@@ -24,12 +25,14 @@ class TrainingState(Generic[M]):
         optimizers: together they step every parameter once.
         average: the network with averaged weights, if they are kept.
         observers: what watches the steps, by the name of its checkpoint file.
+        guard: judges their gradients; None: every step is taken.
     """
 
     model: M
     optimizers: list[Optimizer]
     average: M | None = None
     observers: Observers = field(default_factory=dict)
+    guard: Guard | None = None
 
     @property
     def evaluated(self) -> M:
@@ -56,6 +59,8 @@ class TrainingState(Generic[M]):
         }
         if self.average is not None:
             files["ema"] = self.average.state_dict()
+        if self.guard is not None and (judged := self.guard.tensors()):
+            files["guard"] = judged
         return files | {name: observer.tensors() for name, observer in self.observers.items()}
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -65,6 +70,8 @@ class TrainingState(Generic[M]):
         checkpoint.fill("optimizer", optimizer_slots(self.optimizers, self.model, sizes))
         if self.average is not None:
             checkpoint.load_into(self.average, "ema")
+        if self.guard is not None and self.guard.tensors():
+            self.guard.restore(checkpoint.tensors("guard"))
         for name, observer in self.observers.items():
             if checkpoint.has(name):  # the first checkpoints of all held none
                 observer.restore(checkpoint.tensors(name))

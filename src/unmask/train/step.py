@@ -15,6 +15,7 @@ from unmask.model.transformer import Transformer
 from unmask.train.batch import Batch, Work
 from unmask.train.config import TrainConfig
 from unmask.train.device import autocast
+from unmask.train.guard import leave_out
 from unmask.train.optim import set_learning_rate
 from unmask.train.processes import ALONE, Processes, gradient_sync
 from unmask.train.sharded import whole
@@ -128,6 +129,7 @@ class Taken:
     Attributes:
         loss: in nats per token, a scalar.
         norm: of the gradient before it was clipped, a scalar.
+        good: whether it was not left out, a bool scalar.
         rate, rate_squared: means over the mask rates of the global batch, scalars.
         n_tokens: tokens in the global batch, without padding.
         phase: ``causal``, ``masked`` or ``mixed``: how its samples were trained.
@@ -136,6 +138,7 @@ class Taken:
 
     loss: Tensor
     norm: Tensor
+    good: Tensor
     rate: Tensor
     rate_squared: Tensor
     n_tokens: int
@@ -181,9 +184,13 @@ def take_step(
             tokens = full if batch.valid is None else batch.valid.sum(dim=1)
             seen.append(Seen(batch.t, found.nats, found.predicted.sum(dim=1), tokens))
 
-    # 2. Clip, step, average.
+    # 2. Clip, judge, step, average.
     limit = config.grad_clip or float("inf")
     norm = whole(nn.utils.clip_grad_norm_(state.model.parameters(), limit))
+    good = torch.ones_like(norm, dtype=torch.bool)
+    if state.guard is not None:
+        good = state.guard.judge(norm)
+        leave_out(state.model.parameters(), good)
     set_learning_rate(state.optimizers, learning_rate)
     for optimizer in state.optimizers:
         optimizer.step()
@@ -202,7 +209,9 @@ def take_step(
         [total, t.sum() / config.batch_size, t.square().sum() / config.batch_size]
     )
     processes.sum(numbers)
-    return Taken(numbers[0], norm, numbers[1], numbers[2], batch.n_tokens, batch.phase, batch.work)
+    return Taken(
+        numbers[0], norm, good, numbers[1], numbers[2], batch.n_tokens, batch.phase, batch.work
+    )
 
 
 def flops_of(model: Transformer, work: Iterable[Work], length: int) -> float:
