@@ -39,7 +39,7 @@ def gradients(
     config = ModelConfig(layers=1 + late, width=16, heads=2, late=late)
     named = parse_recipe(recipe)
     options = {"mask_id": MASK, "causal": named.causal, "start": MASK}
-    model = Transformer(config, MASK + 1, (MASK,), **options)
+    model = Transformer(config, MASK + 1, (MASK,), **options).double()
     with torch.no_grad():  # the head starts at zero, which would leave the rest without gradient
         model.head.weight.normal_(generator=torch.Generator().manual_seed(0))
     loss, total = batch_loss(model, MASK), 0.0

@@ -247,7 +247,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     )
     status, text = unmask("train", "--run", run, "--resume", "--train.steps", 8)
     assert status == 3
-    assert "not finite at step 4" in text and "step-00000004" in text
+    assert "not finite, or a spike, at step 4" in text and "step-00000004" in text
     blocks = eval(text[text.index("[") : text.index("]") + 1])
     assert len(blocks) == 8
     assert not (run / "checkpoints/step-00000006").exists()
