@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 
 import torch
-from torch import Tensor
 
 from unmask.base.errors import UserError
 
@@ -50,13 +49,6 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
         capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
         return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
     return False
-
-
-def send(x: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor from the CPU to a device without waiting for it."""
-    if device.type == "cuda":  # from ordinary memory the copy waits for the work before it
-        x = x.pin_memory()
-    return x.to(device, non_blocking=True)
 
 
 class Stopwatch:
