@@ -1,7 +1,7 @@
 """A masked language model, trained by a recipe in a loop with `accelerate`.
 
 python examples/accelerate_loop.py
-accelerate launch --num-processes 2 --cpu examples/accelerate_loop.py
+torchrun --nproc-per-node 2 examples/accelerate_loop.py
 """
 
 import textwrap
@@ -36,7 +36,8 @@ def train(
     for step in range(masker.steps):
         parts = list(islice(batches, masker.micro_batches))
         # accelerate takes the mean over micro-batches and processes: each gets its part of them.
-        tokens = accelerator.reduce(sum(valid.sum() for _, valid in parts), "mean") / len(parts)
+        tokens = torch.stack([valid.sum() for _, valid in parts]).float().mean()
+        tokens = accelerator.reduce(tokens, "mean")
         total = 0.0
         for number, (x, valid) in enumerate(parts):
             last = number == len(parts) - 1
