@@ -74,7 +74,8 @@ def main() -> None:
     rows, accumulation = 16, 2
     loader = DataLoader(TensorDataset(x, x != PAD), rows, shuffle=True, drop_last=True)
 
-    accelerator = Accelerator(gradient_accumulation_steps=accumulation)
+    cpu = not torch.accelerator.is_available()  # else its processes on CPUs would not be joined
+    accelerator = Accelerator(cpu=cpu, gradient_accumulation_steps=accumulation)
     network, optimizer, loader = accelerator.prepare(network, optimizer, loader)
     everywhere = rows * accelerator.num_processes * accumulation
     masker = Masker("narrow-scattered", MASK, 40, everywhere, micro_batches=accumulation)

@@ -1,6 +1,7 @@
 """A masked language model, trained by a recipe in the Trainer of `transformers`.
 
 python examples/transformers_trainer.py
+torchrun --nproc-per-node 2 examples/transformers_trainer.py
 """
 
 import tempfile
@@ -99,6 +100,7 @@ def main() -> None:
                 save_strategy="no",
                 report_to="none",
                 disable_tqdm=True,
+                use_cpu=not torch.accelerator.is_available(),
             ),
             data_collator=collate,
             train_dataset=rows[20:],
