@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Uniform,
         stratified,
     )
+    from unmask.recipe.draw import MaskedBatch, Masker
     from unmask.recipe.parse import RECIPES, parse_recipe
     from unmask.recipe.recipe import Recipe
 
@@ -35,6 +36,8 @@ __all__ = [
     "Beta",
     "Bound",
     "LogitNormal",
+    "MaskedBatch",
+    "Masker",
     "Recipe",
     "TimeDistribution",
     "TruncatedNormal",
@@ -57,6 +60,7 @@ _FOUND_IN = (
     "unmask.diffusion.objective",
     "unmask.diffusion.sampler",
     "unmask.diffusion.time",
+    "unmask.recipe.draw",
     "unmask.recipe.parse",
     "unmask.recipe.recipe",
 )

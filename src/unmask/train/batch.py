@@ -10,13 +10,12 @@ from torch import Tensor
 from unmask.data.blocks import Blocks
 from unmask.data.order import sample_blocks
 from unmask.diffusion.noise import Stream, uniform
+from unmask.diffusion.transfer import send
 from unmask.model.late import Bounds
+from unmask.recipe.draw import draw_mask
 from unmask.recipe.objective import Objective, Observers
 from unmask.recipe.recipe import Portion, Recipe
 from unmask.train.config import TrainConfig
-from unmask.train.device import send
-
-CPU = torch.device("cpu")
 
 
 class Work(NamedTuple):
@@ -128,22 +127,13 @@ def draw_batches(
 def _draw(
     portion: Portion, blocks: Blocks, seed: int, step: int, device: torch.device, n_tokens: int
 ) -> Batch:
-    objective, masking = portion.objective, portion.objective.masking
+    objective = portion.objective
     x, valid = blocks.batch(_blocks(portion, blocks, seed, step))
     length = x.shape[1]
-    place = CPU if masking.float64 else device  # where masks are computed
-    mask = masking.mask(
-        send(portion.rates, place),
-        uniform(seed, Stream.MASK, step, send(portion.sequences, place), length),
-        None if valid is None else send(valid, place),
-    )
-    mask = send(mask, device)
+    mask = draw_mask(portion, seed=seed, step=step, length=length, valid=valid, device=device)
     valid = None if valid is None else send(valid, device)
-    if objective.paired:
-        mask = mask ^ send(portion.second, device)[:, None]
-        mask = mask if valid is None else mask & valid
     t, reveal = portion.t, None
-    if masking.refines:
+    if objective.masking.refines:
         sequences = send(portion.sequences, device)
         reveal = uniform(seed, Stream.REVEAL, step, sequences, length + 1)
     bounds = None

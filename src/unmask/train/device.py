@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 
 import torch
-from torch import Tensor
 
 from unmask.base.errors import UserError
 
@@ -80,13 +79,6 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
         return None
     name = torch.cuda.get_device_name(device)
     return next((peak for part, peak in PEAKS.items() if part in name), None)
-
-
-def send(x: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor from the CPU to a device without waiting for it."""
-    if device.type == "cuda":  # from ordinary memory the copy waits for the work before it
-        x = x.pin_memory()
-    return x.to(device, non_blocking=True)
 
 
 class Stopwatch:
