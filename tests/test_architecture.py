@@ -19,6 +19,7 @@ LOWEST_FIRST = [
     "recipe",
     "train",
     "config",
+    "start",
     "run",
     "cost",
     "sample",

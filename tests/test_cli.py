@@ -84,7 +84,7 @@ def test_the_autoregressive_twin_trains_validates_and_samples(
 
 def test_presets_load_smallest_first() -> None:
     names = preset_names()
-    assert names == ["nano", "tiny", "mini", "small", "medium", "laboratory"]
+    assert names == ["nano", "tiny", "mini", "small", "medium", "laboratory", "pretrained"]
     for name in names:
         assert load_preset(name).model.width % load_preset(name).model.heads == 0
 
@@ -121,7 +121,7 @@ def test_no_preset_has_a_recipe_s_name_and_the_default_is_what_was_fastest() -> 
         (["--recipe", "bell:std=-1"], ["std > 0"]),
         (
             ["--preset", "giant"],
-            ["'giant'", "nano", "tiny", "mini", "small", "medium", "laboratory"],
+            ["'giant'", "nano", "tiny", "mini", "small", "medium", "laboratory", "pretrained"],
         ),
         (["--preset", "tiny,slow"], ["'slow'", "laboratory"]),
         (["--preset", "nano,fast"], ["preset 'fast'", "nano"]),

@@ -1,5 +1,6 @@
 """The ready configurations, and what a dry run says that a run costs."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from tiny_networks import make
 from unmask.config import load_config, load_preset, with_options
 from unmask.cost import UTILISATION, Cost, cost_of
 from unmask.model.config import ModelConfig
 from unmask.model.flops import training_flops
-from unmask.model.transformer import Transformer, parameter_count
+from unmask.model.network import parameter_count
+from unmask.model.transformer import Transformer
 from unmask.train.config import TrainConfig
 from unmask.train.optim import build_optimizers
 
@@ -23,7 +26,21 @@ PARAMETERS = {
     "lm1b-padded": (BERT, 131_837_184),
     "openwebtext": (GPT2, 162_151_680),
     "fineweb-edu-1b": (GPT2, 1_012_283_392),
+    "cpt-1b": (0, 1_100_048_384),
 }
+TINY_LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 2048,
+    "intermediate_size": 5632,
+    "num_hidden_layers": 22,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "vocab_size": 32_000,
+    "max_position_embeddings": 2048,
+    "tie_word_embeddings": False,
+}
+"""The shape of the model that cpt-1b starts from, as its config.json on the hub says."""
 
 
 def test_every_one_is_known() -> None:
@@ -31,9 +48,13 @@ def test_every_one_is_known() -> None:
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_it_has_its_parameters_and_costs_what_its_comment_says(name: str) -> None:
+def test_it_has_its_parameters_and_costs_what_its_comment_says(name: str, tmp_path: Path) -> None:
     vocab, parameters = PARAMETERS[name]
-    cost = cost_of(load_config(FOLDER / f"{name}.yaml"), vocab)
+    config = load_config(FOLDER / f"{name}.yaml")
+    if config.init is not None:
+        (tmp_path / "config.json").write_text(json.dumps(TINY_LLAMA))
+        config = with_options(config, {"init": str(tmp_path)})
+    cost = cost_of(config, vocab)
     assert cost.parameters == parameters
     said = (FOLDER / f"{name}.yaml").read_text()
     (flops,) = re.findall(r"says ([0-9.e]+) FLOPs,\n", said)
@@ -50,6 +71,9 @@ def test_a_small_twin_trains(name: str, unmask: Call, small: list[str], tmp_path
     config, run = FOLDER / f"{name}.yaml", tmp_path / "run"
     options = [*small, "--corpus.tokenizer", "bytes", "--corpus.valid-fraction", 0.3]
     options += ["--train.steps", 2, "--train.accumulation", 2, "--train.no-recompute"]
+    if name == "cpt-1b":
+        source = make("llama", tmp_path / "model")
+        options += ["--init", source, "--corpus.tokenizer", source, "--train.parallel", "auto"]
     status, text = unmask("train", "--config", config, "--run", run, *options)
     assert status == 0, text
     assert "step       2  NELBO" in text

@@ -14,7 +14,7 @@ from unmask.base.numbers import LARGEST_SEED
 from unmask.base.section import Section, nested
 from unmask.base.strict_yaml import read_yaml, write_yaml
 from unmask.data.config import CorpusConfig
-from unmask.model.config import ModelConfig
+from unmask.model.config import AdaptConfig, ModelConfig
 from unmask.train.config import TrainConfig, ValidationConfig
 
 
@@ -33,8 +33,14 @@ class Config(Section):
         description="NAME[:key=value,...], e.g. bell:mean=0.4,std=0.15; bell:auto: the bell that "
         "the corpus asks for, computed before training",
     )
+    init: str | None = Field(
+        None,
+        description="pretrained model to start from: a run's folder; the folder or hub name of a "
+        "causal or masked language model with safetensors; smollm2; FILE.gguf or NAME:FILE.gguf",
+    )
     corpus: CorpusConfig = nested(CorpusConfig)
     model: ModelConfig = nested(ModelConfig)
+    adapt: AdaptConfig = nested(AdaptConfig)
     train: TrainConfig = nested(TrainConfig)
     validation: ValidationConfig = nested(ValidationConfig)
 

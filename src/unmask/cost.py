@@ -1,13 +1,17 @@
 """What a run will cost, from its configuration alone."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from unmask.config import Config
 from unmask.model.flops import training_flops
+from unmask.model.network import parameter_count
 from unmask.recipe.parse import parse_recipe
-from unmask.run import predicts_before_place
+from unmask.recipe.recipe import Portion
+from unmask.run import is_run, predicts_before_place
+from unmask.start import outline
 from unmask.train.device import PEAKS
 
 NUMBERS_KEPT = 21
@@ -56,31 +60,98 @@ def cost_of(config: Config, vocab_size: int) -> Cost:
     """What a run of that configuration takes, with so many entries in the vocabulary.
 
     Raises:
-        UserError: a recipe that is not valid, or ``bell:auto``, which is none yet.
+        UserError: a recipe that is not valid, or ``bell:auto``, which is none yet; ``init`` names
+            no model that can be had.
     """
-    model, train, length = config.model, config.train, config.corpus.block_size
+    model, length = config.model, config.corpus.block_size
+    if config.init is not None and not is_run(config.init):
+        return _cost_of_pretrained(config)
     inner = model.block_parameters + model.width
     parameters = inner + 2 * vocab_size * model.width
     matrices = model.block_parameters - model.layers * 2 * (model.width + model.head_dim)
-    averages = 2 * parameters - (matrices if train.optimizer == "muon" else 0)
-    state = 2 * parameters + averages + (parameters if train.ema else 0)
-    tokens = train.batch_size * length
-    kept = NUMBERS_KEPT * (1 if train.recompute else model.layers)
-    kept += model.layers if train.recompute else 0
-    flops = _flops_per_step(config, vocab_size)
+
+    def flops(portion: Portion) -> float:
+        return training_flops(
+            model,
+            vocab_size,
+            length,
+            portion.t,
+            start=predicts_before_place(config),
+            **_how(config, portion),
+        )
+
+    return _cost(
+        config,
+        parameters=parameters,
+        trained=parameters,
+        inner=inner,
+        matrices=matrices,
+        layers=model.layers,
+        width=model.width,
+        flops_per_step=_flops_per_step(config, flops),
+    )
+
+
+def _cost_of_pretrained(config: Config) -> Cost:
+    network = outline(config)
+    total, inner = parameter_count(network)
+    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+    def flops(portion: Portion) -> float:
+        length = config.corpus.block_size
+        return network.training_flops(length, portion.t, **_how(config, portion))
+
+    return _cost(
+        config,
+        parameters=total,
+        trained=trained,
+        inner=inner,
+        matrices=sum(p.numel() for p in network.matrix_parameters()),
+        layers=len(network.layers),
+        width=network.head.weight.shape[1],
+        flops_per_step=_flops_per_step(config, flops),
+    )
+
+
+def _how(config: Config, portion: Portion) -> dict[str, bool]:
+    return {
+        "causal": portion.objective.causal,
+        "asked": portion.objective.masking.refines,
+        "recompute": config.train.recompute,
+    }
+
+
+def _cost(
+    config: Config,
+    *,
+    parameters: int,
+    trained: int,
+    inner: int,
+    matrices: int,
+    layers: int,
+    width: int,
+    flops_per_step: float,
+) -> Cost:
+    train = config.train
+    averages = 2 * trained - (matrices if train.optimizer == "muon" else 0)
+    state = parameters + trained + averages + (parameters if train.ema else 0)
+    tokens = train.batch_size * config.corpus.block_size
+    kept = NUMBERS_KEPT * (1 if train.recompute else layers)
+    kept += layers if train.recompute else 0
     return Cost(
         parameters=parameters,
         inner=inner,
         tokens_per_step=tokens,
         tokens=tokens * train.steps,
-        flops_per_step=flops,
-        flops=flops * train.steps,
+        flops_per_step=flops_per_step,
+        flops=flops_per_step * train.steps,
         state_bytes=4 * state,
-        activation_bytes=4 * kept * model.width * (tokens // train.accumulation),
+        activation_bytes=4 * kept * width * (tokens // train.accumulation),
     )
 
 
-def _flops_per_step(config: Config, vocab_size: int) -> float:
+def _flops_per_step(config: Config, flops: Callable[[Portion], float]) -> float:
+    """On average over the run; what the samples of a portion cost is given."""
     recipe, train = parse_recipe(config.recipe), config.train
     observers = recipe.observers()
     looked_at = torch.linspace(0, train.steps - 1, min(LOOKED_AT, train.steps)).long().tolist()
@@ -94,15 +165,5 @@ def _flops_per_step(config: Config, vocab_size: int) -> float:
             batch_size=train.batch_size,
             observers=observers,
         )
-        for portion in portions:
-            total += training_flops(
-                config.model,
-                vocab_size,
-                config.corpus.block_size,
-                portion.t,
-                causal=portion.objective.causal,
-                start=predicts_before_place(config),
-                recompute=train.recompute,
-                asked=portion.objective.masking.refines,
-            )
+        total += sum(map(flops, portions))
     return total / len(looked_at)

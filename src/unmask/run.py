@@ -26,9 +26,17 @@ from unmask.data.information import mutual_information, read_text
 from unmask.data.load import Data, load_data
 from unmask.data.recorded import RECORD, check_same_tokenizer
 from unmask.data.tokenizers import Tokenizer, saved_tokenizer
-from unmask.model.transformer import Transformer, parameter_count
+from unmask.model.network import Network, parameter_count
+from unmask.model.transformer import Transformer
 from unmask.recipe.auto import recommended_bell
 from unmask.recipe.parse import is_auto, parse_recipe, with_bell
+from unmask.start import (
+    NETWORK,
+    check_adapt,
+    save_structure,
+    settle_pretrained,
+    start_from,
+)
 from unmask.train.checkpoint import Checkpoint, checkpoint_steps, find_checkpoint
 from unmask.train.device import choose_device
 from unmask.train.loop import Outcome, TrainingFailed, train
@@ -62,7 +70,8 @@ def train_run(config: Config, folder: Path, *, resume: bool, console: Console) -
             console.quiet = True
             config = load_config(folder / "config.yaml")
             data = load_data(config.corpus, run=folder)
-            model = build_model(config, data.tokenizer)
+            trained = bool(checkpoint_steps(folder / "checkpoints"))
+            model = build_model(config, data.tokenizer, folder if trained else None)
         try:
             return train(
                 model,
@@ -88,7 +97,7 @@ def _prepare(
     console: Console,
     processes: Processes,
     held: ExitStack,
-) -> tuple[Config, Data, Transformer]:
+) -> tuple[Config, Data, Network]:
     """Check everything, read the corpus, and make the run's folder, which stays locked."""
     _check_folder(config, folder, resume)
     device = choose_device(config.train.device)
@@ -98,11 +107,12 @@ def _prepare(
     _check_batch(config, processes.size)
     _check_memory(config)
     checkpoint = _check_records(folder)  # before the corpus is read
+    config = config if resume else settle_start(config)
     known = folder if (folder / RECORD).is_file() else None
     data = load_data(config.corpus, console=console, run=known)
     if is_auto(config.recipe):
         config = settle_recipe(config, data, console)
-    model = build_model(config, data.tokenizer)
+    model = build_model(config, data.tokenizer, folder if checkpoint is not None else None)
     if checkpoint is not None:
         for name in ("model", "ema") if config.train.ema else ("model",):
             checkpoint.load_into(model, name)
@@ -114,6 +124,7 @@ def _prepare(
     save_config(config, folder / "config.yaml")
     write_whole(folder / RECORD, json.dumps(data.facts, indent=2).encode())
     data.tokenizer.save(folder / "tokenizer")
+    save_structure(model, folder)
     _introduce(config, data, model, folder, console)
     return config, data, model
 
@@ -167,11 +178,22 @@ def predicts_before_place(config: Config) -> bool:
     return parse_recipe(config.recipe).start_symbol or model.shift or model.late > 0
 
 
-def build_model(config: Config, tokenizer: Tokenizer) -> Transformer:
-    """The untrained network of a configuration, of the kind that its recipe needs."""
+def build_model(config: Config, tokenizer: Tokenizer, folder: Path | None = None) -> Network:
+    """The network of a configuration, of the kind that its recipe needs.
+
+    Args:
+        folder: of a run, whose checkpoint will bring the weights. None: they are those that
+            training begins with, drawn by the seed or taken from ``init``.
+
+    Raises:
+        UserError: what ``init`` names cannot be loaded, or cannot be trained so.
+    """
+    pretrained = config.init is not None and not is_run(config.init)
+    if pretrained if folder is None else (folder / NETWORK).is_dir():
+        return start_from(config, tokenizer, folder)
     recipe, model = parse_recipe(config.recipe), config.model
     start = predicts_before_place(config)
-    return Transformer(
+    network = Transformer(
         model,
         tokenizer.vocab_size,
         tokenizer.never_predicted,
@@ -179,6 +201,45 @@ def build_model(config: Config, tokenizer: Tokenizer) -> Transformer:
         causal=recipe.causal,
         start=tokenizer.mask_id if start else None,
         seed=config.seed,
+    )
+    if config.init is not None and folder is None:
+        network.load_state_dict(open_run(Path(config.init)).model.state_dict())
+    return network
+
+
+def is_run(name: str) -> bool:
+    """Whether that is the folder of a run."""
+    return (Path(name) / "config.yaml").is_file()
+
+
+def settle_start(config: Config) -> Config:
+    """Complete the configuration of a run that starts from trained weights.
+
+    From a run it takes the network's shape and the tokenizer.
+
+    Raises:
+        UserError: there is no such model, or it cannot do what the rest of the configuration asks.
+    """
+    check_adapt(config)
+    if config.init is None:
+        return config
+    if not is_run(config.init):
+        return settle_pretrained(config)
+    before = load_config(Path(config.init) / "config.yaml")
+    if (Path(config.init) / NETWORK).is_dir():
+        raise UserError(f"init: the run {config.init} has a pretrained network: init from that")
+    shift = predicts_before_place(before)
+    if parse_recipe(config.recipe).start_symbol and not shift:
+        raise UserError(
+            f"init: the run {config.init} predicts tokens at their own places, and recipe "
+            f"{config.recipe.partition(':')[0]} at the place before; valid: a recipe without "
+            "next-token"
+        )
+    kept = Path(config.init) / "tokenizer"
+    tokenizer = "bytes" if saved_tokenizer(kept).vocab_size == 258 else str(kept)
+    return with_options(
+        config,
+        {"model": {**before.model.model_dump(), "shift": shift}, "corpus.tokenizer": tokenizer},
     )
 
 
@@ -189,7 +250,7 @@ class Run:
     folder: Path
     config: Config
     tokenizer: Tokenizer
-    model: Transformer
+    model: Network
     checkpoint: Checkpoint
 
 
@@ -209,7 +270,7 @@ def open_run(folder: Path, checkpoint: str = "last") -> Run:
     if found is None:
         raise UserError(f"{folder} has no checkpoint yet: train it first")
     tokenizer = saved_tokenizer(folder / "tokenizer")
-    model = build_model(config, tokenizer)
+    model = build_model(config, tokenizer, folder)
     found.load_into(model, "ema" if found.has("ema") else "model")
     return Run(folder, config, tokenizer, model.eval(), found)
 
@@ -270,9 +331,7 @@ def _check_batch(config: Config, processes: int) -> None:
         parse_recipe(config.recipe).check_batch_size(config.train.batch_size)
 
 
-def _introduce(
-    config: Config, data: Data, model: Transformer, folder: Path, console: Console
-) -> None:
+def _introduce(config: Config, data: Data, model: Network, folder: Path, console: Console) -> None:
     """Print what is about to be trained, on what, and the number to beat."""
     total, inner = parameter_count(model)
     train_facts, valid_facts = data.facts["train"], data.facts["valid"]

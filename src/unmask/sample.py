@@ -245,7 +245,7 @@ def fill(
     model, mask_id = run.model, run.tokenizer.mask_id
     lengths = torch.tensor([len(row) for row in rows])
     padded = [row + [run.tokenizer.separator_id] * (longest - len(row)) for row in rows]
-    device = model.embedding.weight.device
+    device = model.head.weight.device
     x = torch.tensor(padded, device=device)
     even = bool((lengths == longest).all())
     valid = None if even else (torch.arange(longest) < lengths[:, None]).to(device)

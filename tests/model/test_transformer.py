@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from unmask.model.config import ModelConfig
-from unmask.model.transformer import Transformer, parameter_count
+from unmask.model.network import parameter_count
+from unmask.model.transformer import Transformer
 
 V = 40
 CONFIG = ModelConfig(layers=2, width=32, heads=2)

@@ -15,7 +15,8 @@ from unmask.base.errors import UserError
 from unmask.base.files import locked, sha256_of
 from unmask.config import Config, load_config, with_options
 from unmask.model.config import ModelConfig
-from unmask.model.transformer import Transformer, parameter_count
+from unmask.model.network import parameter_count
+from unmask.model.transformer import Transformer
 from unmask.run import check_continuable, open_run, train_run
 
 QUIET = Console(quiet=True)

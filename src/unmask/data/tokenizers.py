@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from unmask.base.errors import UserError, shown
 from unmask.base.files import sha256_of, write_whole
-from unmask.base.hub import loading
+from unmask.base.hub import loading, locate
 from unmask.base.numbers import whole_number
 from unmask.data.cache import kept
 from unmask.data.documents import digest
@@ -339,8 +339,11 @@ def hub_tokenizer(name: str) -> HubTokenizer:
     """
     from transformers import AutoTokenizer  # noqa: PLC0415
 
-    with loading(name, "corpus.tokenizer", _VALID):
-        fast = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    place, gguf = locate(name, "corpus.tokenizer", _VALID)
+    with loading(place, "corpus.tokenizer", _VALID):
+        fast = AutoTokenizer.from_pretrained(
+            place, trust_remote_code=False, **({"gguf_file": gguf} if gguf else {})
+        )
     if not fast.is_fast:
         raise UserError(f"corpus.tokenizer {name!r} has no fast version; valid: {_VALID}")
     return HubTokenizer(fast)

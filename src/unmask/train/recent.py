@@ -2,7 +2,7 @@
 
 import torch
 
-from unmask.model.transformer import Transformer
+from unmask.model.network import Network
 from unmask.train.batch import Work
 from unmask.train.step import Taken, flops_of
 
@@ -54,7 +54,7 @@ class Recent:
         step = int(self._failed)
         return None if step < 0 else step
 
-    def flops(self, model: Transformer, length: int) -> float:
+    def flops(self, model: Network, length: int) -> float:
         """Floating-point operations of the steps since the last call; see `flops_of`."""
         found = flops_of(model, self._work, length)
         self._work.clear()

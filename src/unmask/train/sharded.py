@@ -21,10 +21,10 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Muon, Optimizer
 
-from unmask.model.transformer import Transformer
+from unmask.model.network import Network
 
 
-def shard(model: Transformer, device: torch.device, dtype: torch.dtype) -> None:
+def shard(model: Network, device: torch.device, dtype: torch.dtype) -> None:
     """Divide a network between all processes, in place.
 
     Args:
@@ -34,10 +34,11 @@ def shard(model: Transformer, device: torch.device, dtype: torch.dtype) -> None:
     """
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     low = MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False)
-    blocks: list[Any] = list(model.blocks)
+    blocks: list[Any] = model.layers
     for block in blocks:
         fully_shard(block, mesh=mesh, mp_policy=low)
-        register_fsdp_forward_method(block, "lend")
+        if hasattr(block, "lend"):  # of a network of ours
+            register_fsdp_forward_method(block, "lend")
     # What stands outside the blocks is used at both ends of a pass: it stays gathered in between.
     exact = MixedPrecisionPolicy(cast_forward_inputs=False)
     fully_shard(model, mesh=mesh, mp_policy=exact, reshard_after_forward=False)

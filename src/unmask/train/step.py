@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from unmask.diffusion.adaptive import Seen
 from unmask.diffusion.objective import loss_and_rows, predicted_confidence
-from unmask.model.flops import training_flops
 from unmask.model.late import Bounds
-from unmask.model.transformer import Transformer
+from unmask.model.network import Network
 from unmask.train.batch import Batch, Work
 from unmask.train.config import TrainConfig
 from unmask.train.device import autocast
@@ -50,7 +49,7 @@ class TrainingLoss(nn.Module):
             of predicted positions, which its loops depend on, would ask for a graph each time.
     """
 
-    def __init__(self, model: Transformer, *, compiled: bool = False) -> None:
+    def __init__(self, model: Network, *, compiled: bool = False) -> None:
         super().__init__()
         self.model = model
         self._loss = torch.compiler.disable(loss_and_rows) if compiled else loss_and_rows
@@ -89,7 +88,7 @@ class TrainingLoss(nn.Module):
 
 
 def batch_loss(
-    model: Transformer,
+    model: Network,
     mask_id: int,
     *,
     compiled: bool = False,
@@ -214,7 +213,7 @@ def take_step(
     )
 
 
-def flops_of(model: Transformer, work: Iterable[Work], length: int) -> float:
+def flops_of(model: Network, work: Iterable[Work], length: int) -> float:
     """The floating-point operations of training on some samples: the model's, each counted once.
 
     Args:
@@ -224,14 +223,6 @@ def flops_of(model: Transformer, work: Iterable[Work], length: int) -> float:
     for part in work:
         rates.setdefault((part.causal, part.asked), []).append(part.rates)
     return sum(
-        training_flops(
-            model.config,
-            model.head.weight.shape[0],
-            length,
-            torch.cat(parts),
-            causal=causal,
-            start=model.start is not None,
-            asked=asked,
-        )
+        model.training_flops(length, torch.cat(parts), causal=causal, asked=asked)
         for (causal, asked), parts in rates.items()
     )

@@ -31,7 +31,7 @@ from unmask.diffusion.noise import Stream, uniform, uniform_double
 from unmask.diffusion.objective import WEIGHTINGS, predicted_loss
 from unmask.diffusion.precision import finest
 from unmask.diffusion.time import Uniform
-from unmask.model.transformer import Transformer
+from unmask.model.network import Network
 
 ALL = "all"
 PARAMETER_GROUPS = ("embedding", "attention", "mlp", "head", "norms", ALL)
@@ -122,15 +122,16 @@ class Signal:
 
 
 def group_of(name: str) -> str:
-    """The group of a parameter of `unmask.model.Transformer`, by its name."""
+    """The group of a network's parameter, by its name; ``other`` where that says none."""
     if "norm" in name:
         return "norms"
     parts = name.split(".")
-    return next(group for group in ("embedding", "head", "attention", "mlp") if group in parts)
+    groups = ("embedding", "head", "attention", "mlp")
+    return next((group for group in groups if group in parts), "other")
 
 
 def gradient_signal(
-    model: Transformer,
+    model: Network,
     blocks: Blocks,
     *,
     low: float,
@@ -155,7 +156,7 @@ def gradient_signal(
     Returns:
         Weighting -> group -> signal.
     """
-    device = model.embedding.weight.device
+    device = model.head.weight.device
     groups = {name: group_of(name) for name, _ in model.named_parameters()}
     size = sum(p.numel() for p in model.parameters())
     place = {w: torch.zeros(n_blocks, size, device=device) for w in WEIGHTS}
@@ -225,7 +226,7 @@ def _signals(
     sums: Tensor,
     squares: dict[str, Tensor],
     groups: dict[str, str],
-    model: Transformer,
+    model: Network,
     masks: int,
 ) -> dict[str, Signal]:
     """Signals by group from the blocks' summed gradients (n, P)."""

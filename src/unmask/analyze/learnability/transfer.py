@@ -17,7 +17,7 @@ from unmask.diffusion.masking import FixedCount
 from unmask.diffusion.noise import Stream, uniform, uniform_double
 from unmask.diffusion.objective import predicted_cross_entropy
 from unmask.diffusion.time import Uniform, stratify
-from unmask.model.transformer import Transformer
+from unmask.model.network import Network
 from unmask.recipe.objective import Denoising
 from unmask.recipe.recipe import Recipe
 from unmask.train.batch import draw_batches
@@ -71,7 +71,7 @@ def mean_and_stderr(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def transfer_matrix(
-    model: Transformer,
+    model: Network,
     start: Start,
     train: Blocks,
     valid: Blocks,
@@ -117,7 +117,7 @@ def transfer_matrix(
 
 
 def _train(
-    model: Transformer,
+    model: Network,
     start: Start,
     recipe: Recipe,
     blocks: Blocks,
@@ -132,7 +132,7 @@ def _train(
     state = TrainingState(model, build_optimizers(model, config))
     tensors = {name: value.clone() for name, value in start.optimizer.items()}
     restore_optimizers(state.optimizers, model, tensors)
-    loss, device = batch_loss(model, mask_id), model.embedding.weight.device
+    loss, device = batch_loss(model, mask_id), model.head.weight.device
     for step in steps:
         batches = draw_batches(recipe, blocks, config, seed=start.seed, step=step, device=device)
         take_step(state, loss, batches, config, step=step, learning_rate=learning_rate)
@@ -146,7 +146,7 @@ def bin_edges(bins: int) -> list[tuple[float, float]]:
 
 @torch.no_grad()
 def binned_cross_entropy(
-    model: Transformer, blocks: Blocks, chosen: Tensor, *, bins: int, draws: int, mask_id: int,
+    model: Network, blocks: Blocks, chosen: Tensor, *, bins: int, draws: int, mask_id: int,
     seed: int = 0,
 ) -> Tensor:  # fmt: skip
     """Mean cross-entropy per masked token in each bin of t: (bins,) float64, nats.
@@ -160,7 +160,7 @@ def binned_cross_entropy(
     Args:
         chosen: (n,) int64 block indices.
     """
-    device = model.embedding.weight.device
+    device = model.head.weight.device
     total, tokens = torch.zeros(bins, dtype=torch.float64), 0
     for rows in torch.arange(len(chosen)).split(_AT_A_TIME):
         x, valid = blocks.batch(chosen[rows])

@@ -14,7 +14,7 @@ from torch import Tensor
 from unmask.data.blocks import Blocks
 from unmask.diffusion.noise import Stream, uniform
 from unmask.diffusion.objective import predicted_cross_entropy
-from unmask.model.transformer import Transformer
+from unmask.model.network import Network
 
 SIDES = ("both", "left", "right")
 
@@ -57,7 +57,7 @@ def visible_within(place: Tensor, radius: int, side: str, length: int) -> Tensor
 
 @torch.no_grad()
 def window_profile(
-    model: Transformer,
+    model: Network,
     blocks: Blocks,
     chosen: Tensor,
     mask_id: int,
@@ -77,7 +77,7 @@ def window_profile(
         seed: of the places.
         on_pass: called after each radius on each side.
     """
-    device = model.embedding.weight.device
+    device = model.head.weight.device
     x, valid = blocks.batch(chosen.repeat_interleave(targets))
     n, length = x.shape
     full = torch.full((n,), length) if valid is None else valid.sum(dim=1)

@@ -1,0 +1,99 @@
+"""What is trained: all that a training step needs to know of a network."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unmask.model.late import Bounds
+
+
+class Head(nn.Module):
+    """Projection of hidden states onto the vocabulary, -inf where nothing may be predicted."""
+
+    bias: Tensor
+
+    def __init__(self, width: int, vocab_size: int, never_predicted: Sequence[int]) -> None:
+        super().__init__()
+        bad = [i for i in never_predicted if not 0 <= i < vocab_size]
+        if bad:
+            raise ValueError(f"never_predicted must be ids below vocab_size {vocab_size}: {bad}")
+        if len(set(never_predicted)) >= vocab_size:
+            raise ValueError("never_predicted leaves no token to predict")
+        self.weight = nn.Parameter(torch.empty(vocab_size, width))
+        # As the bias of the one matrix product, the exclusion costs nothing.
+        bias = torch.zeros(vocab_size)
+        bias[list(never_predicted)] = -torch.inf
+        self.register_buffer("bias", bias, persistent=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return logits (..., V) of hidden states (..., D)."""
+        return nn.functional.linear(hidden, self.weight, self.bias)
+
+
+class Network(nn.Module, ABC):
+    """A network of hidden states, and a head that turns them into logits of the tokens.
+
+    Attributes:
+        causal: whether it attends causally where nothing else is said.
+        start: a token that is put before the inputs, position i - 1 of which then predicts token
+            i; None: position i predicts token i.
+        head: the projection onto the vocabulary.
+        recompute: whether the backward pass computes each block again.
+    """
+
+    causal: bool
+    start: int | None
+    head: Head
+    recompute: bool
+
+    @abstractmethod
+    def forward(
+        self,
+        x: Tensor,
+        valid: Tensor | None = None,
+        causal: bool | None = None,
+        *,
+        predicted: Tensor | None = None,
+        bounds: Bounds | None = None,
+    ) -> Tensor:
+        """Compute the hidden states (B, L, D) of tokens x (B, L); see `Transformer`."""
+
+    @property
+    @abstractmethod
+    def layers(self) -> list[nn.Module]:
+        """Its blocks, in order."""
+
+    @abstractmethod
+    def training_flops(
+        self, length: int, rates: Tensor, *, causal: bool, asked: bool, recompute: bool = False
+    ) -> float:
+        """FLOPs of the forward and the backward pass over sequences; see `training_flops`."""
+
+    def matrix_parameters(self) -> list[nn.Parameter]:
+        """The trained matrices of the blocks: what Muon trains, not embedding, head and norms."""
+        inside: list[nn.Parameter] = [p for block in self.layers for p in block.parameters()]
+        return [p for p in inside if p.ndim == 2 and p.requires_grad]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        """As `forward`."""
+        result: Tensor = super().__call__(*args, **kwargs)
+        return result
+
+
+def parameter_count(model: Network) -> tuple[int, int]:
+    """Count the parameters: all of them, and those outside the embedding and the head."""
+    total = sum(p.numel() for p in model.parameters())
+    outside = {id(p): p for p in (model.head.weight, *_embeddings(model))}
+    return total, total - sum(p.numel() for p in outside.values())
+
+
+def _embeddings(model: Network) -> list[Tensor]:
+    vocabulary = model.head.weight.shape[0]
+    return [
+        module.weight
+        for module in model.modules()
+        if isinstance(module, nn.Embedding) and module.num_embeddings == vocabulary
+    ]

@@ -1,0 +1,185 @@
+"""Runs that start from a pretrained network: ``init`` and ``adapt`` of a configuration."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unmask.base.errors import UserError
+from unmask.config import Config, with_options
+from unmask.data.tokenizers import HubTokenizer, Tokenizer
+from unmask.model.config import AdaptConfig
+from unmask.model.pretrained import (
+    CausalLM,
+    MaskedLM,
+    Outline,
+    Pretrained,
+    add_adapters,
+    is_causal_lm,
+    load_causal_network,
+    load_masked_network,
+    longest_input,
+    make_room,
+    unlearnt,
+)
+from unmask.recipe.parse import parse_recipe
+
+_NEW_TOKENS = 2
+"""At most: a mask and a separator, which a tokenizer without them is given."""
+NETWORK = "network"
+"""Folder of a run that holds the configuration of a network of `transformers`."""
+
+
+def settle_pretrained(config: Config) -> Config:
+    """Complete the configuration of a run that starts from a model of `transformers`.
+
+    Its tokenizer is the model's where none is named.
+
+    Raises:
+        UserError: the model is not there or no language model, or cannot do what the rest asks.
+    """
+    assert config.init is not None
+    causal = is_causal_lm(config.init)
+    if config.model.late or config.model.shift:
+        raise UserError("model.late and model.shift are for networks of unmask, not for init")
+    recipe = parse_recipe(config.recipe) if "auto" not in config.recipe else None
+    if recipe is not None and recipe.start_symbol and not (causal and config.adapt.keep_shift):
+        why = "adapt.keep_shift is off" if causal else f"{config.init} is a masked language model"
+        raise UserError(f"recipe {recipe.name} trains autoregressively too, but {why}")
+    if config.corpus.tokenizer.startswith("bpe:"):
+        raise UserError(
+            f"corpus.tokenizer {config.corpus.tokenizer}: {config.init} has a tokenizer of its "
+            "own; leave it out, or name the folder of that one"
+        )
+    if config.corpus.tokenizer == "bytes":
+        config = with_options(config, {"corpus.tokenizer": config.init})
+    return config
+
+
+def start_from(config: Config, tokenizer: Tokenizer, folder: Path | None) -> Pretrained:
+    """The network of `transformers` that a run trains.
+
+    Args:
+        config: settled.
+        tokenizer: the run's.
+        folder: the run's, whose checkpoint will bring the weights; None: they are the model's own.
+
+    Raises:
+        UserError: it cannot be loaded, does not go with the tokenizer, or cannot look both ways.
+    """
+    adapters = config.adapt.lora
+    name = str(folder / NETWORK) if folder is not None and not adapters else config.init
+    assert name is not None
+    try:
+        causal = is_causal_lm(name)
+        if folder is not None and not adapters:
+            network = unlearnt(name, causal)
+        else:
+            network = (load_causal_network if causal else load_masked_network)(name)
+    except UserError as error:
+        if folder is None:
+            raise
+        raise UserError(
+            f"{folder} holds adapters of {name}, which is needed too: {error}"
+        ) from None
+    _check_length(config, network, name)
+    if not causal:
+        model: Pretrained = masked_lm(network, tokenizer, name)
+    else:
+        network.config.architectures = [type(network).__name__]
+        new = [] if getattr(tokenizer, "had_mask", False) else [tokenizer.mask_id]
+        rows = network.get_input_embeddings().num_embeddings
+        if tokenizer.vocab_size > rows + _NEW_TOKENS:
+            raise UserError(
+                f"corpus.tokenizer: it has {tokenizer.vocab_size} tokens, and {name} has {rows}; "
+                "they do not belong together"
+            )
+        make_room(network, tokenizer.vocab_size, [*new, *range(rows, tokenizer.vocab_size)])
+        start = network.config.bos_token_id
+        model = CausalLM(
+            network,
+            tokenizer.never_predicted,
+            tokenizer.vocab_size,
+            start=(tokenizer.separator_id if start is None else start)
+            if config.adapt.keep_shift
+            else None,
+            causal=parse_recipe(config.recipe).causal,
+        )
+    if adapters:
+        add_adapters(model, adapters, config.seed)
+    return model.train()
+
+
+def outline(config: Config) -> Pretrained:
+    """The network that a run starts from, with no weights: only its shape is read.
+
+    Raises:
+        UserError: ``init`` names no model that can be had.
+    """
+    assert config.init is not None
+    causal = is_causal_lm(config.init)
+    with torch.device("meta"):
+        network = unlearnt(config.init, causal)
+    layer = network.get_output_embeddings()
+    model = Outline(network, layer, [], layer.out_features)
+    if config.adapt.lora:
+        add_adapters(model, config.adapt.lora, config.seed)
+    return model
+
+
+def masked_lm(network: Any, tokenizer: Tokenizer, name: str) -> MaskedLM:
+    """A masked language model of `transformers` with its tokenizer, as a denoiser.
+
+    Raises:
+        UserError: they do not go together, or there is no mask token.
+    """
+    check_mask(tokenizer, name)
+    assert isinstance(tokenizer, HubTokenizer)
+    pad_id = network.config.pad_token_id
+    pad_id = tokenizer.separator_id if pad_id is None else pad_id
+    never, size = tokenizer.never_predicted, tokenizer.vocab_size
+    return MaskedLM(network, tokenizer.frame, pad_id, never, size)
+
+
+def check_mask(tokenizer: Tokenizer, name: str) -> None:
+    """Make sure that a masked language model's tokenizer has a mask token.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not isinstance(tokenizer, HubTokenizer) or not tokenizer.had_mask:
+        raise UserError(
+            f"{name} has no mask token: only a masked language model (BERT, ModernBERT ...) "
+            "is a denoiser"
+        )
+
+
+def largest_block(network: Any, tokenizer: Tokenizer) -> int:
+    """The most tokens of a text that a network of `transformers` reads at once."""
+    frame = getattr(tokenizer, "frame", ())
+    return longest_input(network) - sum(i is not None for i in frame)
+
+
+def save_structure(model: object, folder: Path) -> None:
+    """Keep what a network of `transformers` is made from in a run's folder."""
+    if isinstance(model, Pretrained):
+        model.network.config.save_pretrained(str(folder / NETWORK))
+
+
+def check_adapt(config: Config) -> None:
+    """Make sure that ``adapt`` is not set where there is nothing to adapt.
+
+    Raises:
+        UserError: it is.
+    """
+    if config.init is None and config.adapt != AdaptConfig():
+        raise UserError("adapt.keep_shift and adapt.lora need init, a pretrained model")
+
+
+def _check_length(config: Config, network: Any, name: str) -> None:
+    longest = longest_input(network)
+    if config.corpus.block_size >= longest:
+        raise UserError(
+            f"corpus.block_size {config.corpus.block_size}: {name} reads at most {longest} tokens, "
+            "the special ones included"
+        )

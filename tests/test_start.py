@@ -1,0 +1,172 @@
+"""Runs that start from pretrained weights."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tiny_networks import make
+from unmask.config import load_config
+from unmask.run import open_run
+
+Call = Callable[..., tuple[int, str]]
+BAD_INPUT = 2
+
+
+@pytest.fixture
+def options(corpus: Path) -> list[object]:
+    return [
+        *("--corpus.source", corpus, "--corpus.block-size", 32, "--train.batch-size", 8),
+        *("--train.device", "cpu", "--train.precision", "fp32", "--train.warmup-steps", 2),
+        *("--validation.blocks", 16, "--validation.draws", 2, "--train.log-every", 1),
+        *("--train.learning-rate", 3e-3, "--validation.every", 5),
+    ]
+
+
+def bounds(run: Path) -> list[float]:
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [line["nelbo"] for line in lines if line["kind"] == "eval"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "recipe", "more"),
+    [
+        ("llama", "fast", ["--train.recompute"]),
+        ("gpt2", "bell", ["--train.optimizer", "muon"]),
+        ("qwen2", "ar", []),
+        ("bert", "narrow", ["--train.ema", 0.5]),
+        pytest.param("modernbert", "bell", ["--corpus.packing", "pad"], marks=pytest.mark.slow),
+        pytest.param("qwen3", "puma", ["--train.accumulation", 2], marks=pytest.mark.slow),
+        pytest.param("llama", "bell", ["--adapt.no-keep-shift"], marks=pytest.mark.slow),
+    ],
+)
+def test_it_trains_resumes_evaluates_and_samples(
+    kind: str, recipe: str, more: list[object], unmask: Call, options: list[object], tmp_path: Path
+) -> None:
+    source, whole, parts = make(kind, tmp_path / "model"), tmp_path / "whole", tmp_path / "parts"
+    more = [*options, "--recipe", recipe, *more]
+    # constant shares, so that a run of fewer steps is the beginning of one with more
+    more[more.index(recipe)] = recipe if recipe != "fast" else "fast:next-token=0.5"
+    start = ["train", "--init", source, *more]
+    status, text = unmask(*start, "--run", whole, "--train.steps", 10)
+    assert status == 0, text
+    assert unmask(*start, "--run", parts, "--train.steps", 5)[0] == 0
+    (source / "model.safetensors").unlink()  # from here on the run has its own
+    assert unmask("train", "--run", parts, "--resume", "--train.steps", 10)[0] == 0
+    a, b = (open_run(run).checkpoint.tensors("model") for run in (whole, parts))
+    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    found = bounds(whole)
+    assert found[-1] < found[0]
+    status, text = unmask("evaluate", whole, "--json")
+    (line,) = (line for line in text.splitlines() if line.startswith("{"))
+    assert status == 0 and json.loads(line)["nelbo"] < math.log(258)
+    assert unmask("sample", whole, "--length", 8, "--num", 1, "--seed", 3)[0] == 0
+
+
+@pytest.mark.slow
+def test_it_is_compared(unmask: Call, options: list[object], tmp_path: Path) -> None:
+    source, run = make("llama", tmp_path / "model"), tmp_path / "cmp"
+    arms = "standard,bell:next-token=1@0/0@0.5"
+    status, text = unmask(
+        *("compare", "--init", source, "--run", run, "--recipes", arms, "--jobs", 1),
+        *(*options, "--train.steps", 5),
+    )
+    assert status == 0, text
+    starts = {bounds(folder)[0] for folder in run.glob("*/seed-0")}
+    assert len(starts) == 1  # the same weights, measured on the same noise
+
+
+def test_defaults_are_those_of_adapting(
+    unmask: Call, options: list[object], tmp_path: Path
+) -> None:
+    source, run = make("llama", tmp_path / "model"), tmp_path / "run"
+    few = [o for o in options if o not in ("--train.learning-rate", 3e-3)]
+    assert unmask("train", "--init", source, "--run", run, *few, "--train.steps", 2)[0] == 0
+    config = load_config(run / "config.yaml")
+    assert (config.train.optimizer, config.train.learning_rate) == ("adamw", 1e-4)
+    assert config.corpus.tokenizer == str(source)
+
+
+def test_adapters_alone_are_trained_and_saved(
+    unmask: Call, options: list[object], tmp_path: Path
+) -> None:
+    source, run = make("llama", tmp_path / "model"), tmp_path / "run"
+    more = ["--adapt.lora", 4, "--train.learning-rate", 1e-2, "--train.steps", 10]
+    status, text = unmask("train", "--init", source, "--run", run, *options, *more)
+    assert status == 0, text
+    kept = open_run(run).checkpoint.tensors("model")
+    assert all("lora_" in name for name in kept if name != "head.bias") and len(kept) > 10
+    assert bounds(run)[-1] < bounds(run)[0]
+    assert unmask("sample", run, "--length", 8, "--num", 1)[0] == 0
+    assert unmask("train", "--run", run, "--resume", "--train.steps", 12)[0] == 0
+    for file in source.iterdir():
+        file.unlink()
+    status, text = unmask("sample", run, "--length", 8)
+    assert status == BAD_INPUT and f"holds adapters of {source}, which is needed too" in text
+
+
+@pytest.mark.parametrize(("before", "after"), [("narrow", "bell"), ("fast", "fast")])
+def test_from_a_run(
+    before: str, after: str, unmask: Call, small: list[str], options: list[object], tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert unmask("train", "--run", first, *small, "--recipe", before, "--train.steps", 6)[0] == 0
+    more = [*options, "--recipe", after, "--train.steps", 4]
+    status, text = unmask("train", "--init", first, "--run", second, *more)
+    assert status == 0, text
+    assert bounds(second)[0] == pytest.approx(bounds(first)[-1], abs=1e-5)
+    assert load_config(second / "config.yaml").model.width == 32
+
+
+BAD: list[tuple[list[Any], str]] = [
+    (["--init", "MODEL", "--model.late", 1], "--model.late and --model.shift are for networks"),
+    (["--init", "BERT", "--recipe", "fast"], "trains autoregressively too, but .* is a masked"),
+    (["--init", "MODEL", "--recipe", "ar", "--adapt.no-keep-shift"], "--adapt.keep-shift is off"),
+    (["--init", "nowhere/model"], "no such|cannot load"),
+    (["--init", "MODEL", "--corpus.block-size", 128], "reads at most 128 tokens"),
+    (["--init", "MODEL", "--corpus.tokenizer", "bpe:270"], "has a tokenizer of its own"),
+    (["--adapt.lora", 4], "need init, a pretrained model"),
+    (["--init", "PICKLED"], "cannot load .* valid: "),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD)
+def test_what_cannot_be(
+    words: list[Any], message: str, unmask: Call, options: list[object], tmp_path: Path
+) -> None:
+    import re
+
+    if "PICKLED" in words:
+        folder = make("gpt2", tmp_path / "PICKLED")
+        (folder / "model.safetensors").unlink()
+        torch.save({}, folder / "pytorch_model.bin")
+    if "MODEL" in words:
+        make("gpt2", tmp_path / "MODEL")
+    if "BERT" in words:
+        make("bert", tmp_path / "BERT")
+    named = [tmp_path / w if w in ("MODEL", "BERT", "PICKLED") else w for w in words]
+    status, text = unmask("train", "--run", tmp_path / "run", *options, *named)
+    assert status == BAD_INPUT and re.search(message, text), text
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_real_causal_model_starts_sane_and_learns(unmask: Call, tmp_path: Path) -> None:
+    """A start near 29 nats, as others saw, would be a network that has lost what it knew."""
+    run, text = tmp_path / "run", tmp_path / "text.txt"
+    story = "The old man walked down to the sea, and looked at the boats that came home. "
+    text.write_text((story * 6 + "\n\n") * 60)
+    status, told = unmask(
+        *("train", "--init", "smollm2", "--run", run, "--corpus.source", text),
+        *("--recipe", "bell", "--train.steps", 8, "--validation.every", 8),
+        *("--train.batch-size", 2, "--corpus.block-size", 64, "--train.warmup-steps", 1),
+        *("--validation.blocks", 4, "--validation.draws", 2, "--train.ema", 0),
+        *("--train.log-every", 1, "--corpus.valid-fraction", 0.5, "--train.optimizer", "adamw"),
+    )
+    assert status == 0, told
+    first, last = bounds(run)
+    assert first < 0.85 * math.log(49_153) and last < first
