@@ -26,6 +26,7 @@ LOWEST_FIRST = [
     "evaluate",
     "compare",
     "analyze",
+    "convert",
     "cli",
     "__main__",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from in_process import train_here
 from tiny_networks import make
 from unmask.config import load_config
 from unmask.run import open_run
@@ -67,8 +68,10 @@ def test_it_trains_resumes_evaluates_and_samples(
     assert unmask("sample", whole, "--length", 8, "--num", 1, "--seed", 3)[0] == 0
 
 
-@pytest.mark.slow
-def test_it_is_compared(unmask: Call, options: list[object], tmp_path: Path) -> None:
+def test_it_is_compared(
+    unmask: Call, options: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_here(monkeypatch)
     source, run = make("llama", tmp_path / "model"), tmp_path / "cmp"
     arms = "standard,bell:next-token=1@0/0@0.5"
     status, text = unmask(

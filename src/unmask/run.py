@@ -16,9 +16,11 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from unmask.base.errors import UserError
-from unmask.base.files import check_writable, locked, write_whole
+from unmask.base.files import check_writable, locked, read_utf8, write_whole
 from unmask.base.memory import check_memory
 from unmask.base.text import visible
 from unmask.config import Config, differences, load_config, save_config, with_options
@@ -37,7 +39,7 @@ from unmask.start import (
     settle_pretrained,
     start_from,
 )
-from unmask.train.checkpoint import Checkpoint, checkpoint_steps, find_checkpoint
+from unmask.train.checkpoint import Checkpoint, Progress, checkpoint_steps, find_checkpoint
 from unmask.train.device import choose_device
 from unmask.train.loop import Outcome, TrainingFailed, train
 from unmask.train.metrics import BLOCKS, METRICS, check_sinks, read_records
@@ -235,7 +237,7 @@ def settle_start(config: Config) -> Config:
             f"{config.recipe.partition(':')[0]} at the place before; valid: a recipe without "
             "next-token"
         )
-    kept = Path(config.init) / "tokenizer"
+    kept = Path(config.init) / ("" if is_export(Path(config.init)) else "tokenizer")
     tokenizer = "bytes" if saved_tokenizer(kept).vocab_size == 258 else str(kept)
     return with_options(
         config,
@@ -266,6 +268,8 @@ def open_run(folder: Path, checkpoint: str = "last") -> Run:
         raise UserError(f"{folder} is not a run: it holds no config.yaml")
     config = load_config(folder / "config.yaml")
     _check_memory(config)
+    if is_export(folder):
+        return _open_export(folder, config, checkpoint)
     found = find_checkpoint(folder / "checkpoints", checkpoint)
     if found is None:
         raise UserError(f"{folder} has no checkpoint yet: train it first")
@@ -275,9 +279,31 @@ def open_run(folder: Path, checkpoint: str = "last") -> Run:
     return Run(folder, config, tokenizer, model.eval(), found)
 
 
+def is_export(folder: Path) -> bool:
+    """Whether a folder is a model that `unmask convert` has written, with a run's config.yaml."""
+    return all((folder / name).is_file() for name in ("config.yaml", "model.safetensors"))
+
+
+def _open_export(folder: Path, config: Config, checkpoint: str) -> Run:
+    if checkpoint != "last":
+        raise UserError(f"checkpoint {checkpoint}: {folder} is an exported model, which has one")
+    tokenizer = saved_tokenizer(folder)
+    model = build_model(config, tokenizer, folder)
+    try:
+        weights = load_file(folder / "model.safetensors")
+        model.load_state_dict({k.removeprefix("model."): v for k, v in weights.items()})
+        step = int(json.loads(read_utf8(folder / "config.json"))["step"])
+    except (RuntimeError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        why = str(error).splitlines()[0]
+        raise UserError(f"the exported model {folder} is damaged: {why}") from None
+    return Run(folder, config, tokenizer, model.eval(), Checkpoint(folder, Progress(step), {}))
+
+
 def _check_folder(config: Config, folder: Path, resume: bool) -> None:
     check_writable(folder, "run")
     if resume:
+        if is_export(folder):
+            raise UserError(f"cannot resume {folder}: it is an exported model; init from it")
         if not (folder / "config.yaml").is_file():
             there = "it holds no config.yaml" if folder.exists() else "there is no such folder"
             raise UserError(f"cannot resume {folder}: it is not a run ({there})")

@@ -103,6 +103,22 @@ def summary_table(comparison: Comparison) -> Table:
     return table
 
 
+def plain_table(comparison: Comparison) -> str:
+    """The speed-ups at the baseline's last bound and the bounds themselves, in Markdown."""
+    base = comparison.baseline.name
+    seeds = f"{len(comparison.seeds)} seeds, 95% interval"
+    if len(comparison.seeds) == 1:
+        seeds = "one seed: no interval"
+    heads = ["recipe", f"times fewer steps than `{base}` ({seeds})", "final NELBO (nats per token)"]
+    rows = [heads, ["---"] * len(heads)]
+    for arm in comparison.arms:
+        result = arm.result
+        ratio = _with_interval(result.levels[-1].steps, " ") if result.levels else _states(arm)
+        bound = "" if result.nelbo is None else f"{result.nelbo:.4f}"
+        rows.append([f"`{arm.name}`", ratio, bound])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def halves_table(comparison: Comparison) -> str:
     """Arms chosen on one half of the validation blocks and reported on the other, in Markdown.
 

@@ -34,9 +34,16 @@ class Rotary(nn.Module):
     def __init__(self, head_dim: int, theta: float, cached: int = 2048) -> None:
         super().__init__()
         self.head_dim, self.theta = head_dim, theta
-        cos, sin = self._tables(cached, torch.device("cpu"))
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
+        self.register_buffer("cos", torch.empty(cached, 1, head_dim), persistent=False)
+        self.register_buffer("sin", torch.empty(cached, 1, head_dim), persistent=False)
+        self.tabulate()
+
+    def tabulate(self) -> None:
+        """Fill the tables, which no checkpoint holds."""
+        # Computed on the CPU, so that every device has the same numbers.
+        cos, sin = self._tables(len(self.cos), torch.device("cpu"))
+        self.cos.copy_(cos)
+        self.sin.copy_(sin)
 
     def forward(self, length: int) -> tuple[Tensor, Tensor]:
         """Return cos and sin, each (L, 1, head_dim), for positions 0 to L - 1."""

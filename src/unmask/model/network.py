@@ -23,10 +23,14 @@ class Head(nn.Module):
         if len(set(never_predicted)) >= vocab_size:
             raise ValueError("never_predicted leaves no token to predict")
         self.weight = nn.Parameter(torch.empty(vocab_size, width))
+        self.register_buffer("bias", torch.empty(vocab_size), persistent=False)
+        self.exclude(never_predicted)
+
+    def exclude(self, never_predicted: Sequence[int]) -> None:
+        """Set the bias: -inf at those ids, 0 at all others."""
         # As the bias of the one matrix product, the exclusion costs nothing.
-        bias = torch.zeros(vocab_size)
-        bias[list(never_predicted)] = -torch.inf
-        self.register_buffer("bias", bias, persistent=False)
+        self.bias.zero_()
+        self.bias[list(never_predicted)] = -torch.inf
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return logits (..., V) of hidden states (..., D)."""

@@ -443,6 +443,18 @@ def add_adapters(model: Pretrained, rank: int, seed: int) -> None:
     model.adapters = True
 
 
+@torch.no_grad()
+def merge_adapters(model: Pretrained) -> None:
+    """Add adapters, if there are any, to the weights that they adapt, and take them off."""
+    if not model.adapters:
+        return
+    for name, module in list(model.network.named_modules()):
+        if hasattr(module, "get_base_layer"):
+            module.merge()
+            model.network.set_submodule(name, module.get_base_layer())
+    model.adapters = False
+
+
 def longest_input(network: Any) -> int:
     """The most tokens that a network of `transformers` has positions for, the special ones too."""
     positions = int(getattr(network.config, "max_position_embeddings", None) or 2**20)

@@ -1,0 +1,147 @@
+"""A run's checkpoint as a folder that `transformers` loads, and that unmask opens like a run.
+
+FOLDER/model.safetensors, config.json    the network
+FOLDER/modeling_unmask.py                its code, generated, for where unmask is not installed
+FOLDER/tokenizer.json ...                the tokenizer
+FOLDER/config.yaml                       the run's configuration
+FOLDER/README.md                         a model card
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from unmask.base.errors import UserError
+from unmask.base.files import sync_folder, write_whole
+from unmask.config import Config, save_config
+from unmask.convert.card import model_card
+from unmask.convert.modeling import UnmaskConfig
+from unmask.convert.source import modeling_source
+from unmask.data.tokenizers import ByteTokenizer, Tokenizer
+from unmask.model.pretrained import MaskedLM, merge_adapters, unlearnt
+from unmask.model.transformer import Transformer
+from unmask.run import Run, open_run
+from unmask.start import NETWORK
+
+MODELING = "modeling_unmask"
+
+
+def export_run(folder: Path, to: Path, checkpoint: str = "last") -> Path:
+    """Write a run's checkpoint as a folder for `transformers`, all of it or nothing.
+
+    Args:
+        folder: the run.
+        to: a new or empty folder.
+        checkpoint: ``last``, ``best`` or a step number; of averaged weights, those.
+
+    Raises:
+        UserError: it is no run, or one that `transformers` has no class for; ``to`` is not empty.
+    """
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise UserError(f"to: {to} exists already: choose another folder")
+    run = open_run(folder, checkpoint)
+    temporary = to.parent / f".{to.name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        if isinstance(run.model, Transformer):
+            _write_ours(run, run.model, temporary)
+        elif isinstance(run.model, MaskedLM):
+            _write_masked_lm(run, run.model, temporary)
+        else:
+            raise UserError(
+                f"{folder}: a causal model of transformers that attends both ways has no class "
+                "there; valid: runs with a network of unmask, or a masked language model"
+            )
+        _save_tokenizer(run.tokenizer, run.config, temporary)
+        write_whole(temporary / "README.md", model_card(run).encode())
+        if to.exists():
+            to.rmdir()
+        temporary.rename(to)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_folder(to.parent)
+    return to
+
+
+def _write_ours(run: Run, model: Transformer, folder: Path) -> None:
+    if model.causal:
+        raise UserError(
+            f"{run.folder} is autoregressive, and transformers' masked language models are not; "
+            "valid: a run of any other recipe"
+        )
+    config = UnmaskConfig(
+        vocab_size=run.tokenizer.vocab_size,
+        network=run.config.model.model_dump(),
+        start=model.start,
+        mask_token_id=run.tokenizer.mask_id,
+        never_predicted=run.tokenizer.never_predicted,
+        architectures=["UnmaskForMaskedLM"],
+        auto_map={
+            "AutoConfig": f"{MODELING}.UnmaskConfig",
+            "AutoModelForMaskedLM": f"{MODELING}.UnmaskForMaskedLM",
+        },
+        max_position_embeddings=run.config.corpus.block_size,
+        dtype="float32",
+        step=run.checkpoint.progress.step,
+    )
+    config.save_pretrained(str(folder))
+    weights = {f"model.{name}": value for name, value in model.state_dict().items()}
+    _save_weights(weights, folder)
+    write_whole(folder / f"{MODELING}.py", modeling_source().encode())
+    save_config(run.config, folder / "config.yaml")
+
+
+def _write_masked_lm(run: Run, model: MaskedLM, folder: Path) -> None:
+    """As the architecture that it was, adapters merged into its weights."""
+    with torch.no_grad():
+        merge_adapters(model)
+        whole: Any = unlearnt(str(run.folder / NETWORK), causal=False)
+        layer = whole.get_output_embeddings()
+        kept = model.network.state_dict()
+        found = whole.load_state_dict(kept, strict=False)
+        layer.weight.copy_(model.head.weight)
+        if layer.bias is not None:
+            layer.bias.copy_(model.head.bias.nan_to_num(neginf=0.0))
+    own = {id(layer.weight), id(layer.bias)}
+    names = {name for name, p in whole.named_parameters(remove_duplicate=False) if id(p) in own}
+    if set(found.missing_keys) - names or found.unexpected_keys:
+        raise UserError(f"{run.folder}: its weights are another network's")
+    whole.save_pretrained(str(folder))
+
+
+def _save_weights(weights: dict[str, torch.Tensor], folder: Path) -> None:
+    contiguous = {name: value.contiguous() for name, value in weights.items()}
+    write_whole(folder / "model.safetensors", save(contiguous, {"format": "pt"}))
+
+
+def _save_tokenizer(tokenizer: Tokenizer, config: Config, folder: Path) -> None:
+    if isinstance(tokenizer, ByteTokenizer):
+        fast = byte_tokenizer()
+        fast.model_max_length = config.corpus.block_size
+        fast.save_pretrained(str(folder))
+    tokenizer.save(folder)
+
+
+def byte_tokenizer() -> Any:
+    """`ByteTokenizer` as a fast tokenizer of `transformers`, with the same ids."""
+    from tokenizers import Tokenizer as Backend  # noqa: PLC0415
+    from tokenizers import decoders, models, pre_tokenizers  # noqa: PLC0415
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
+    from transformers.convert_slow_tokenizer import bytes_to_unicode  # noqa: PLC0415
+
+    letters: dict[int, str] = bytes_to_unicode()  # type: ignore[no-untyped-call]
+    backend = Backend(models.BPE(vocab={letters[i]: i for i in range(256)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=backend, clean_up_tokenization_spaces=False
+    )
+    fast.add_special_tokens({"eos_token": "<|end|>"})
+    fast.add_special_tokens({"mask_token": "<|mask|>"})
+    assert (fast.eos_token_id, fast.mask_token_id) == (256, 257)
+    return fast
