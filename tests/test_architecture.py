@@ -25,6 +25,7 @@ LOWEST_FIRST = [
     "evaluate",
     "compare",
     "analyze",
+    "play",
     "cli",
     "__main__",
 ]

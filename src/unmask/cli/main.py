@@ -31,6 +31,7 @@ COMMANDS = Group(
         "report": "make a comparison's report again from its records",
         "evaluate": "measure the likelihood of a text under a model, its own texts, or tasks",
         "sample": "print texts drawn from a run",
+        "play": "watch texts unmask on a page in the browser",
     },
 )
 
