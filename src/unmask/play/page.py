@@ -105,7 +105,7 @@ class Player:
         try:
             self._read(values)
         except Refused as refused:
-            return [refused.fields.get(name, "") for name in FIELDS]
+            return [_sentence(refused.fields.get(name, "")) for name in FIELDS]
         return [""] * len(FIELDS)
 
     def commands(self, values: Sequence[str]) -> list[str]:
@@ -138,11 +138,14 @@ def build(player: Player) -> "Blocks":
     with gr.Blocks(title="unmask play", analytics_enabled=False, fill_width=True) as page:
         traces = gr.State([])
         with gr.Row():
-            with gr.Column(scale=2, elem_classes="unmask-settings"):
-                fields = _fields(player.runs)
-                with gr.Row():
-                    start = gr.Button("Unmask", variant="primary", elem_id="start")
-                    stop = gr.Button("Stop", elem_id="stop")
+            prompt = _prompt(player.runs)
+            with gr.Column(scale=1, min_width=90):
+                start = gr.Button("Unmask", variant="primary", elem_id="start")
+                stop = gr.Button("Stop", elem_id="stop")
+        problems = gr.HTML(elem_id="problems")
+        with gr.Row(elem_classes="unmask-body"):
+            with gr.Column(scale=2, min_width=300):
+                fields = [prompt, *_settings(player.runs)]
                 seconds = gr.Slider(
                     0, 60, _SECONDS, step=1, label="Seconds to watch", buttons=[], elem_id="seconds"
                 )
@@ -180,16 +183,21 @@ def build(player: Player) -> "Blocks":
             }
 
         def check(*given: Any) -> list[Any]:
-            problems = [*player.problems(given[:-1]), ""]
-            return [gr.validate(not problem, problem) for problem in problems]
+            found = [*player.problems(given[:-1]), ""]
+            return [gr.validate(not problem, problem) for problem in found]
+
+        def tell(*given: Any) -> str:
+            return render("play/problems.html", problems=player.problems(given)).decode()
 
         def end(shown: list[Trace]) -> None:
             for into in shown:
                 into.stop()
 
         private: Any = {"api_visibility": "private", "show_progress": "hidden"}
+        triggers = [start.click, prompt.submit]
+        gr.on(triggers, tell, fields, problems, queue=False, **private)
         gr.on(
-            [start.click, fields[0].submit],
+            triggers,
             show,
             [*fields, seconds],
             [traces, step, *views, *texts, *commands],
@@ -204,51 +212,63 @@ def build(player: Player) -> "Blocks":
     return built
 
 
-def _fields(runs: Sequence[Run]) -> list[Any]:
-    """A component for each of `FIELDS`, in their order; what no run has a use for is hidden."""
+def _sentence(problem: str) -> str:
+    """What is wrong with a field, by the name it has on the page."""
+    named = problem.replace("block_length", "block length").replace("top_p", "top-p")
+    return f"{named[:1].upper()}{named[1:]}." if named else ""
+
+
+def _prompt(runs: Sequence[Run]) -> Any:
+    """The field that the text begins with."""
     import gradio as gr  # noqa: PLC0415
 
-    given = defaults(runs)
-    steps_apply = not all(run.model.causal for run in runs)
     gaps = "" if any(run.model.causal for run in runs) else " [MASK*16] is a gap of 16 tokens."
-
-    def box(name: str, label: str, info: str | None = None, visible: bool = True) -> Any:
-        return gr.Textbox(
-            given[name], label=label, info=info, visible=visible, elem_id=name, min_width=90
-        )
-
-    text = gr.Textbox(
-        given["text"],
+    return gr.Textbox(
+        defaults()["text"],
         label="Prompt",
         info=f"What the text begins with, or nothing.{gaps}",
-        lines=3,
+        lines=2,
         max_lines=12,
+        scale=6,
         elem_id="text",
     )
+
+
+def _settings(runs: Sequence[Run]) -> list[Any]:
+    """The other fields, in the order of `FIELDS`; what no run has a use for is hidden."""
+    import gradio as gr  # noqa: PLC0415
+
+    given = defaults()
+    steps_apply = not all(run.model.causal for run in runs)
+
+    def box(name: str, label: str, hint: str = "", visible: bool = True) -> Any:
+        return gr.Textbox(
+            given[name],
+            label=label,
+            placeholder=hint,
+            visible=visible,
+            elem_id=name,
+            min_width=120,
+        )
+
     with gr.Row():
-        length = box("length", "Length", "new tokens")
-        seed = box("seed", "Seed", "another, another text")
+        length = box("length", "Length", "as there is room")
+        seed = box("seed", "Seed")
     with gr.Row(visible=steps_apply):
         sampler = gr.Dropdown(
             [*SAMPLERS],
             value=given["sampler"],
             label="Sampler",
-            info="which tokens come first",
             filterable=False,
             elem_id="sampler",
-            min_width=90,
+            min_width=120,
         )
-        steps = box("steps", "Steps", "up to one a token")
+        steps = box("steps", "Steps")
     with gr.Row():
-        temperature = box("temperature", "Temperature", "0: the likeliest")
-        top_p = box("top_p", "Top-p", "1: all tokens")
-    block_length = box(
-        "block_length",
-        "Block length",
-        "tokens at a time, from left to right; nothing: all together",
-        steps_apply,
-    )
-    return [text, length, sampler, steps, temperature, top_p, block_length, seed]
+        temperature = box("temperature", "Temperature")
+        top_p = box("top_p", "Top-p")
+    block_length = box("block_length", "Block length", "all together", steps_apply)
+    return [length, sampler, steps, temperature, top_p, block_length, seed]
 
 
 def _panel(player: Player, number: int) -> tuple[Any, Any, Any]:

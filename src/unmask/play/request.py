@@ -33,7 +33,7 @@ class Request:
 
     Attributes:
         text: a prompt, a text with gaps as `unmask.sample.gaps` reads it, or nothing.
-        length: new tokens; of no meaning where the text has gaps.
+        length: new tokens after the prompt; of no meaning where the text has gaps.
         options: how tokens are drawn.
         seed: the text is a function of (weights, seed, all of these).
     """
@@ -64,12 +64,12 @@ class Refused(UserError):
         self.fields = dict(fields)
 
 
-def defaults(runs: Sequence[Run]) -> dict[str, str]:
+def defaults() -> dict[str, str]:
     """What the fields hold at first: as ``unmask sample`` takes it, where nothing is given."""
     options = SamplerOptions()
     return {
         "text": "",
-        "length": str(min(_LENGTH, *(run.config.corpus.block_size for run in runs))),
+        "length": "",
         "sampler": options.sampler,
         "steps": str(options.steps),
         "temperature": f"{options.temperature:g}",
@@ -117,16 +117,25 @@ def read_request(fields: Mapping[str, str], runs: Sequence[Run]) -> Request:
         check_seed(seed)
     text = fields["text"]
     with field("length"):
-        length = 1 if has_gaps(text) else _whole("length", fields["length"])
+        given = fields["length"]
+        length = _whole("length", given) if given.strip() else _room(text, runs)
         for run in runs:
             check_length(length, run.config.corpus.block_size)
     request = Request(text, length, options, seed)
-    for run in runs if "length" not in problems else ():
-        with field("text"):
-            _check_text(request, run)
+    if request.has_gaps or "length" not in problems:
+        for run in runs:
+            with field("text"):
+                _check_text(request, run)
     if problems:
         raise Refused(problems)
     return request
+
+
+def _room(text: str, runs: Sequence[Run]) -> int:
+    """New tokens where no number is given: as many as ``unmask sample`` takes, at least 1."""
+    prompt = text.encode(errors="replace").decode()
+    room = (run.config.corpus.block_size - len(run.tokenizer.encode([prompt])[0]) for run in runs)
+    return max(min(_LENGTH, *room), 1)
 
 
 def _check_text(request: Request, run: Run) -> None:

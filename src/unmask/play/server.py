@@ -70,6 +70,9 @@ def server(page: "Blocks") -> "Server":
     from fastapi import FastAPI  # noqa: PLC0415
     from uvicorn import Config, Server  # noqa: PLC0415
 
+    theme = gr.themes.Base(font=_SYSTEM, font_mono=_SYSTEM_MONO).set(
+        block_info_text_color="#5b6270", block_info_text_color_dark="#a0a7b4"
+    )
     app = gr.mount_gradio_app(
         FastAPI(openapi_url=None),
         page,
@@ -78,7 +81,7 @@ def server(page: "Blocks") -> "Server":
         run_history=False,
         ssr_mode=False,
         mcp_server=False,
-        theme=gr.themes.Base(font=_SYSTEM, font_mono=_SYSTEM_MONO),
+        theme=theme,
         css_paths=Path(__file__).with_name("page.css"),
     )
     return Server(Config(_OwnAlone(app), log_level="warning", timeout_graceful_shutdown=1))
