@@ -2,17 +2,17 @@
 
 import shlex
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from pydantic import Field
 
-from unmask.base.errors import UserError
 from unmask.base.section import Section
 from unmask.cli.base import run_folder
 from unmask.cli.options import parse, says_flags
-from unmask.cli.output import print_result
+from unmask.cli.output import print_error, print_result
 
 if TYPE_CHECKING:
     from unmask.play.request import Request
@@ -29,8 +29,11 @@ class PlayArguments(Section):
     unmask play runs/cmp/standard/seed-0 runs/cmp/bell/seed-0
     """
 
-    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN [RUN2]")] = (
-        Field(description="folder of a run, or of two that are shown side by side")
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")] = Field(
+        description="folder of the run"
+    )
+    beside: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[RUN2]")] = Field(
+        None, description="folder of another, which is shown beside it"
     )
     host: str = Field(
         _HERE, description="address to listen at; 0.0.0.0: let other machines use the page too"
@@ -48,9 +51,7 @@ class PlayArguments(Section):
 def play_command(arguments: Sequence[str]) -> int:
     """Run ``unmask play``."""
     asked = parse(PlayArguments, "unmask play", arguments)
-    if not 1 <= len(asked.runs) <= 2:
-        raise UserError(f"play shows one run or two side by side, not {len(asked.runs)}")
-    folders = [run_folder(folder) for folder in asked.runs]
+    folders = [run_folder(folder) for folder in (asked.run, asked.beside) if folder is not None]
     from unmask.play.server import address_of, check_gradio, open_socket, server
 
     check_gradio()
@@ -64,6 +65,8 @@ def play_command(arguments: Sequence[str]) -> int:
         for run in runs:
             run.model.to(device)
         page = build(Player(runs, _sample_command(asked)))
+        if not ip_address(listening.getsockname()[0]).is_loopback:
+            print_error(f"host {asked.host}: whoever can reach this machine can use the page")
         print_result(f"open {address_of(listening)} in a browser; Ctrl-C ends it")
         server(page).run(sockets=[listening])
     return 0
@@ -74,19 +77,20 @@ def _sample_command(asked: PlayArguments) -> "Callable[[Run, Request], str]":
 
     def command(run: "Run", request: "Request") -> str:
         options = request.options
-        words = ["unmask", "sample", str(run.folder), "--num", "1", "--seed", str(request.seed)]
+        words = [f"unmask sample {shlex.quote(str(run.folder))} --num 1 --seed {request.seed}"]
+        # With = a text may begin with a hyphen.
         if request.has_gaps:
-            words += ["--infill", request.text]
+            words += [f"--infill={shlex.quote(request.text)}"]
         else:
-            words += ["--length", str(request.length)]
-            words += ["--prompt", request.text] if request.text else []
+            words += [f"--length {request.length}"]
+            words += [f"--prompt={shlex.quote(request.text)}"] if request.text else []
         if not run.model.causal:
-            words += ["--sampler", options.sampler, "--steps", str(options.steps)]
+            words += [f"--sampler {options.sampler} --steps {options.steps}"]
             if options.block_length is not None:
-                words += ["--block-length", str(options.block_length)]
-        words += ["--temperature", f"{options.temperature!r}", "--top-p", f"{options.top_p!r}"]
-        words += ["--checkpoint", asked.checkpoint] if asked.checkpoint != "last" else []
-        words += ["--device", asked.device] if asked.device != "auto" else []
-        return shlex.join(words)
+                words += [f"--block-length {options.block_length}"]
+        words += [f"--temperature {options.temperature!r} --top-p {options.top_p!r}"]
+        words += [f"--checkpoint {asked.checkpoint}"] if asked.checkpoint != "last" else []
+        words += [f"--device {asked.device}"] if asked.device != "auto" else []
+        return " ".join(words)
 
     return command

@@ -68,15 +68,13 @@ def _cell(tokenizer: Tokenizer, ids: Sequence[int], first: int, i: int) -> tuple
     cell by itself.
     """
     before = list(ids[first:i])
-    alone = ""
     for end in range(i + 1, min(i + _LONGEST, len(ids)) + 1):
         if ids[end - 1] in (tokenizer.mask_id, tokenizer.separator_id) and end > i + 1:
             break
         text = text_after(tokenizer, before, list(ids[i:end]))
-        alone = alone or text
-        if not text.endswith(_BROKEN):
+        if text and _BROKEN not in text:
             return end, text
-    return i + 1, alone
+    return i + 1, tokenizer.decode([ids[i]])
 
 
 def token_name(tokenizer: Tokenizer, token: int) -> str:

@@ -66,7 +66,7 @@ def _pictures(
         step = last if now >= seconds else min(last, int(total * now / seconds))
         if done and (step == last or any(into.stopped for into in traces)):
             break
-        if step > shown:
+        if step > shown and all(into.start for into in traces):
             yield [view(run, into, Frame(step)) for run, into in zip(runs, traces, strict=True)]
             shown = step
         time.sleep(_FRAME)

@@ -1,12 +1,13 @@
 """The page's server: on this machine alone unless told otherwise, and nothing is fetched."""
 
+import errno
 import os
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unmask.base.errors import UserError
+from unmask.base.errors import UserError, shown
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -42,19 +43,17 @@ def open_socket(host: str, port: int | None) -> socket.socket:
     Raises:
         UserError: no such host, or the port is taken or not allowed.
     """
-    reason: OSError | None = None
     for tried in _PORTS if port is None else [port]:
         try:
             address = socket.getaddrinfo(host, tried, type=socket.SOCK_STREAM)[0]
-        except OSError as error:
-            raise UserError(f"host: {host!r} is none of this machine ({error.strerror})") from None
-        try:
             return socket.create_server(address[4][:2], family=address[0])
         except OSError as error:
-            reason = error
-    where = f"port {port}" if port is not None else f"the ports {_PORTS[0]} to {_PORTS[-1]}"
-    assert reason is not None
-    raise UserError(f"host {host}, {where}: {reason.strerror or reason}; choose another")
+            number = error.errno or 0
+            reason = os.strerror(number) if number in errno.errorcode else error.strerror
+            if number != errno.EADDRINUSE:
+                raise UserError(f"host: cannot listen at {shown(host)} ({reason})") from None
+    where = f"port {port} of {host} is" if port else f"ports {_PORTS[0]} to {_PORTS[-1]} are"
+    raise UserError(f"port: {where} taken; choose another")
 
 
 def address_of(listening: socket.socket) -> str:
@@ -84,7 +83,7 @@ def server(page: "Blocks") -> "Server":
         theme=theme,
         css_paths=Path(__file__).with_name("page.css"),
     )
-    return Server(Config(_OwnAlone(app), log_level="warning", timeout_graceful_shutdown=1))
+    return Server(Config(_OwnAlone(app), log_level="critical", timeout_graceful_shutdown=1))
 
 
 class _OwnAlone:
