@@ -21,7 +21,8 @@ Command = Callable[[Run, Request], str]
 
 _FRAME = 0.05  # seconds, the least between two pictures
 _SECONDS = 5  # that a text takes to be shown, if it is drawn in less
-_COLOUR = "(choice) => { document.documentElement.dataset.unmaskColour = choice; }"
+# On an element of the page's own: the library lets style sheets see no more.
+_COLOUR = "(choice) => { document.querySelector('.unmask-body').dataset.colour = choice; }"
 
 
 def watch(
