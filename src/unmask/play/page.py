@@ -253,7 +253,7 @@ def _settings(runs: Sequence[Run]) -> list[Any]:
         )
 
     with gr.Row():
-        length = box("length", "Length", "as there is room")
+        length = box("length", "Length", "what fits")
         seed = box("seed", "Seed")
     with gr.Row(visible=steps_apply):
         sampler = gr.Dropdown(

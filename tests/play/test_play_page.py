@@ -4,18 +4,17 @@ import json
 import shlex
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from html.parser import HTMLParser
-from threading import Thread
 
 import pytest
+from served import served
 
 from unmask.base.errors import UserError
 from unmask.cli.play import PlayArguments, _sample_command
-from unmask.play.page import Player, build, watch
+from unmask.play.page import Player, watch
 from unmask.play.request import FIELDS, Refused, Request, defaults, read_request
-from unmask.play.server import address_of, open_socket, server
+from unmask.play.server import address_of, open_socket
 from unmask.play.trace import Alternative, Reveal, Trace, trace
 from unmask.play.view import Frame, percent, view
 from unmask.run import Run
@@ -284,21 +283,6 @@ def test_a_taken_port_is_passed_over_where_none_is_named() -> None:
         assert address_of(first).startswith("http://127.0.0.1:78")
     with pytest.raises(UserError, match="host"):
         open_socket("192.0.2.1", None)
-
-
-@contextmanager
-def served(runs: list[Run]) -> Iterator[str]:
-    """The address of a page of these runs."""
-    with open_socket("127.0.0.1", 0) as listening:
-        command = _sample_command(PlayArguments(run=runs[0].folder))
-        serving = server(build(Player(runs, command)))
-        thread = Thread(target=serving.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            yield address_of(listening)
-        finally:
-            serving.should_exit = True
-            thread.join()
 
 
 def ask(address: str, values: list[object]) -> list[dict]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_page import served
+from served import served
 
 from unmask.run import Run
 from unmask.sample import SamplerOptions, complete, infill
