@@ -27,6 +27,7 @@ LOWEST_FIRST = [
     "compare",
     "analyze",
     "convert",
+    "play",
     "cli",
     "__main__",
 ]

@@ -320,6 +320,42 @@ def test_the_view_keeps_the_spaces_that_the_text_will_have(
     assert shown.startswith("the cat░ on░ dog")
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_each_prediction_is_told_before_its_step(sampler: str, run: Run) -> None:
+    """What is revealed in a step was asked for in it, of all rows, and nothing else changes."""
+    row, mask = gaps("the cat [MASK*9] on [MASK*4] and", run), run.tokenizer.mask_id
+    asked: list[torch.Tensor] = []
+    steps = [torch.tensor([row] * 3)]
+
+    def on_predict(where: torch.Tensor, logits: torch.Tensor) -> None:
+        assert logits.shape == (int(where.sum()), run.tokenizer.vocab_size)
+        assert (steps[-1][where] == mask).all()
+        asked.append(where)
+
+    def on_step(x: torch.Tensor) -> None:
+        changed = x != steps[-1]
+        assert not changed.any() or bool((changed <= asked[-1]).all())
+        steps.append(x.clone())
+
+    options = SamplerOptions(sampler, steps=6)
+    watched = fill(run, [row] * 3, options, seed=1, on_step=on_step, on_predict=on_predict)
+    assert len(asked) > 1 and steps[-1].tolist() == watched
+    assert watched == fill(run, [row] * 3, options, seed=1)
+
+
+def test_a_causal_run_tells_its_predictions_too(twin: Run) -> None:
+    asked: list[tuple[int, ...]] = []
+    complete(
+        twin,
+        PROMPTS[:1],
+        new_tokens=3,
+        options=SamplerOptions(),
+        on_predict=lambda where, logits: asked.append((*where.shape, *logits.shape)),
+    )
+    first, vocabulary = len(PROMPTS[0]), twin.tokenizer.vocab_size
+    assert asked == [(1, first + i + 1, 1, vocabulary) for i in range(3)]
+
+
 def test_the_view_shows_what_is_still_masked(run: Run) -> None:
     shown: list[str] = []
 

@@ -16,6 +16,11 @@ from unmask.run import Run
 
 OnStep = Callable[[Tensor], None]
 
+OnPredict = Callable[[Tensor, Tensor], None]
+"""Called with each prediction before tokens are drawn from it: where (B, L') bool with M true, the
+positions asked for, and logits (M, V). The next `OnStep` tells which of them were revealed. L' is
+less than L only where a text is sampled from left to right."""
+
 _GAP = re.compile(r"(\\*)(\[MASK(?:\*([0-9]+))?\])")
 
 
@@ -62,6 +67,7 @@ def sample(
     options: SamplerOptions | None = None,
     seed: int = 0,
     on_step: OnStep = lambda x: None,
+    on_predict: OnPredict = lambda where, logits: None,
 ) -> list[str]:
     """Draw texts from nothing.
 
@@ -72,19 +78,17 @@ def sample(
         options: how; None: as `SamplerOptions` says by itself.
         seed: the texts are a function of (weights, seed, num, length, options).
         on_step: called with the (num, length) tokens after each step.
+        on_predict: called with each prediction of the model, a step before.
 
     Raises:
         UserError: a number out of range.
     """
     _at_least_one("num", num)
-    block_size = run.config.corpus.block_size
-    if not 1 <= length <= block_size:
-        raise UserError(
-            f"length must be between 1 and {block_size} (the run's block size), not {length}"
-        )
+    check_length(length, run.config.corpus.block_size)
     _check_room(num, length)
     rows = [[run.tokenizer.mask_id] * length for _ in range(num)]
-    filled = fill(run, rows, options or SamplerOptions(), seed=seed, on_step=on_step)
+    options = options or SamplerOptions()
+    filled = fill(run, rows, options, seed=seed, on_step=on_step, on_predict=on_predict)
     return [run.tokenizer.decode(_document(row, run)) for row in filled]
 
 
@@ -96,6 +100,7 @@ def complete(
     options: SamplerOptions,
     seed: int = 0,
     on_step: OnStep = lambda x: None,
+    on_predict: OnPredict = lambda where, logits: None,
 ) -> list[str]:
     """Draw what follows each of several prompts; a run of any recipe.
 
@@ -112,7 +117,13 @@ def complete(
     """
     encoded = [ids.tolist() for ids in run.tokenizer.encode(list(prompts))]
     texts = complete_tokens(
-        run, encoded, new_tokens=new_tokens, options=options, seed=seed, on_step=on_step
+        run,
+        encoded,
+        new_tokens=new_tokens,
+        options=options,
+        seed=seed,
+        on_step=on_step,
+        on_predict=on_predict,
     )
     return [
         # a tokenizer may leave out the spaces that a prompt ends with
@@ -131,6 +142,7 @@ def complete_tokens(
     options: SamplerOptions,
     seed: int = 0,
     on_step: OnStep = lambda x: None,
+    on_predict: OnPredict = lambda where, logits: None,
 ) -> list[str]:
     """Draw what follows each of several prompts, given by their token ids.
 
@@ -142,7 +154,7 @@ def complete_tokens(
     """
     _at_least_one("length", new_tokens)
     rows = [ids + [run.tokenizer.mask_id] * new_tokens for ids in prompts]
-    filled = fill(run, rows, options, seed=seed, on_step=on_step)
+    filled = fill(run, rows, options, seed=seed, on_step=on_step, on_predict=on_predict)
     return [
         text_after(run.tokenizer, ids, _document(row[len(ids) :], run))
         for row, ids in zip(filled, prompts, strict=True)
@@ -157,6 +169,7 @@ def infill(
     options: SamplerOptions,
     seed: int = 0,
     on_step: OnStep = lambda x: None,
+    on_predict: OnPredict = lambda where, logits: None,
 ) -> list[str]:
     """Draw what fits into the gaps of a text, given all that stands around them.
 
@@ -172,7 +185,8 @@ def infill(
         raise UserError("infilling needs a bidirectional model: this run is autoregressive")
     row = gaps(template, run)
     _check_room(num, len(row))
-    filled = fill(run, [row] * num, options, seed=seed, on_step=on_step)
+    rows = [row] * num
+    filled = fill(run, rows, options, seed=seed, on_step=on_step, on_predict=on_predict)
     return [run.tokenizer.decode(ids) for ids in filled]
 
 
@@ -208,6 +222,11 @@ def gaps(template: str, run: Run) -> list[int]:
     return row
 
 
+def has_gaps(template: str) -> bool:
+    """Whether `gaps` finds a gap in a text, of whatever size."""
+    return any(len(found[1]) % 2 == 0 for found in _GAP.finditer(template))
+
+
 def _gap_size(digits: str, longest: int) -> int:
     digits = digits.lstrip("0") or "0"
     if digits == "0":
@@ -228,6 +247,7 @@ def fill(
     *,
     seed: int,
     on_step: OnStep = lambda x: None,
+    on_predict: OnPredict = lambda where, logits: None,
 ) -> list[list[int]]:
     """Fill the mask tokens of rows of any lengths.
 
@@ -235,13 +255,8 @@ def fill(
         UserError: a row longer than the run's block size, or an option that a causal run has no
             use for.
     """
-    block_size = run.config.corpus.block_size
     longest = max(map(len, rows))
-    if longest > block_size:
-        raise UserError(
-            f"{longest} tokens, prompt and new ones together, are more than the run's block size, "
-            f"{block_size}: give a shorter text, or a smaller length"
-        )
+    check_fits(longest, run)
     model, mask_id = run.model, run.tokenizer.mask_id
     lengths = torch.tensor([len(row) for row in rows])
     padded = [row + [run.tokenizer.separator_id] * (longest - len(row)) for row in rows]
@@ -254,6 +269,7 @@ def fill(
         # a causal prefix may be shorter than the rows; its padding is never asked for
         hidden = model(x, None if model.causal else valid, predicted=where)
         logits: Tensor = model.head(hidden[where])
+        on_predict(where, logits)
         return logits
 
     if model.causal:
@@ -276,6 +292,32 @@ def fill(
             on_step=on_step,
         )
     return [row[:n] for row, n in zip(x.tolist(), lengths.tolist(), strict=True)]
+
+
+def check_length(length: int, block_size: int) -> None:
+    """Refuse a number of new tokens that no block has room for.
+
+    Raises:
+        UserError: it is below 1 or above the run's block size.
+    """
+    if not 1 <= length <= block_size:
+        raise UserError(
+            f"length must be between 1 and {block_size} (the run's block size), not {length}"
+        )
+
+
+def check_fits(tokens: int, run: Run) -> None:
+    """Refuse a text, its masks included, that is longer than the run's block size.
+
+    Raises:
+        UserError: it is.
+    """
+    block_size = run.config.corpus.block_size
+    if tokens > block_size:
+        raise UserError(
+            f"{tokens} tokens, prompt and new ones together, are more than the run's block size, "
+            f"{block_size}: give a shorter text, or a smaller length"
+        )
 
 
 def _check_room(num: int, length: int) -> None:

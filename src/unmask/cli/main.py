@@ -32,6 +32,7 @@ COMMANDS = Group(
         "evaluate": "measure the likelihood of a text under a model, its own texts, or tasks",
         "sample": "print texts drawn from a run",
         "convert": "write a run as a folder that transformers loads",
+        "play": "watch texts unmask on a page in the browser",
     },
 )
 

@@ -133,12 +133,11 @@ def _template(asked: SampleArguments) -> str | None:
 def _check(asked: SampleArguments, template: str | None, config: Config) -> None:
     """Tell what is wrong with a request before the run's weights are read."""
     from unmask.recipe.parse import parse_recipe
+    from unmask.sample import check_length
 
     block_size = config.corpus.block_size
-    if asked.length is not None and asked.length > block_size:
-        raise UserError(
-            f"length must be between 1 and {block_size} (the run's block size), not {asked.length}"
-        )
+    if asked.length is not None:
+        check_length(asked.length, block_size)
     if template is not None and asked.length is not None:
         raise UserError("length: the gaps of a text say themselves how many tokens they take")
     if not parse_recipe(config.recipe).causal:
