@@ -9,6 +9,7 @@ ours        the vocabulary projection and its cross-entropy on masked positions,
 plain       ours with masked positions in all blocks: what ``--late`` changes
 naive       the same model as the field's trainers step it: logits at every position, a log-softmax
             over all of (B, L, V), the loss times the mask, an AdamW that loops over the parameters
+published   naive in float32, not compiled, with averaged weights
 bert        transformers' BertForMaskedLM, ``sdpa`` attention
 modernbert  transformers' ModernBertForMaskedLM, ``sdpa`` attention
 

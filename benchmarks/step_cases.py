@@ -14,7 +14,7 @@ from unmask.model.transformer import Transformer
 from unmask.recipe.parse import parse_recipe
 from unmask.train.batch import Batch, draw_batches
 from unmask.train.optim import build_optimizers
-from unmask.train.state import TrainingState
+from unmask.train.state import TrainingState, average_of
 from unmask.train.step import BatchLoss, Loss, batch_loss, take_step
 
 CPU = torch.device("cpu")
@@ -29,6 +29,7 @@ class Case:
     precision: str
     compile: bool
     threads: int | None = None
+    device: torch.device = CPU
 
     @property
     def mask_id(self) -> int:
@@ -57,13 +58,14 @@ class Case:
         recipe = replace(parse_recipe(self.config.recipe), shares={})
         micro_batches = self.config.train.accumulation if name == "ours" else 1
         train = self.config.train.model_copy(update={"accumulation": micro_batches})
-        return list(draw_batches(recipe, blocks, train, seed=0, step=step, device=CPU))
+        return list(draw_batches(recipe, blocks, train, seed=0, step=step, device=self.device))
 
     def model(self, *, plain: bool = False) -> Transformer:
         """Our network; the plain one runs all positions through all blocks."""
         shape = self.config.model.model_copy(update={"late": 0} if plain else {})
         start = self.mask_id if shape.late or shape.shift else None
-        return Transformer(shape, self.vocab, (self.mask_id,), mask_id=self.mask_id, start=start)
+        network = Transformer(shape, self.vocab, (self.mask_id,), mask_id=self.mask_id, start=start)
+        return network.to(self.device)
 
 
 Step = Callable[[list[Batch]], None]
@@ -86,7 +88,7 @@ def _as_trained(case: Case, model: Transformer) -> Step:
     return _step(case, model, build_optimizers(model, adamw), loss)
 
 
-def naive(case: Case) -> Step:
+def naive(case: Case, ema: float = 0.0) -> Step:
     """Full logits, and masked positions in all blocks."""
     model = case.model(plain=True)
 
@@ -102,7 +104,12 @@ def naive(case: Case) -> Step:
         nats = ce.sum(dim=1)
         return Loss((batch.weights * nats).sum(), nats.detach(), batch.mask)
 
-    return _step(case, model, [optimizer], loss)
+    return _step(case, model, [optimizer], loss, ema)
+
+
+def published(case: Case) -> Step:
+    """The naive step in float32, not compiled, with averaged weights: as MDLM's code takes it."""
+    return naive(replace(case, precision="fp32", compile=False), ema=0.9999)
 
 
 def bert(case: Case) -> Step:
@@ -147,11 +154,15 @@ def _hugging_face(
 
 
 def _step(
-    case: Case, model: nn.Module, optimizers: list[torch.optim.Optimizer], loss: BatchLoss
+    case: Case,
+    model: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    loss: BatchLoss,
+    ema: float = 0.0,
 ) -> Step:
-    changes = {"precision": case.precision, "grad_clip": 1.0, "ema": 0.0}
+    changes = {"precision": case.precision, "grad_clip": 1.0, "ema": ema}
     config = case.config.train.model_copy(update=changes)
-    state = TrainingState(model, optimizers)
+    state = TrainingState(model, optimizers, average_of(model, ema))
 
     def step(batches: list[Batch]) -> None:
         take_step(state, loss, batches, config, step=0, learning_rate=1e-3)
@@ -159,4 +170,11 @@ def _step(
     return step
 
 
-STEPS = {"ours": ours, "plain": plain, "naive": naive, "bert": bert, "modernbert": modernbert}
+STEPS: dict[str, Callable[[Case], Step]] = {
+    "ours": ours,
+    "plain": plain,
+    "naive": naive,
+    "published": published,
+    "bert": bert,
+    "modernbert": modernbert,
+}
