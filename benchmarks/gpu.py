@@ -1,10 +1,11 @@
 """Time a training step on an accelerator: tokens a second, utilisation, memory. `gpu.sh` runs it.
 
-    .venv/bin/python benchmarks/gpu.py --preset small --vocab 30522 --batch 512 --out OUT/step.json
+    .venv/bin/python benchmarks/gpu.py --preset small --batch 512 --out OUT/step.json
 
-The steps take turns and are those of `step.py`: ours (bfloat16, compiled), the field's naive one (bfloat16,
-compiled), and the step as published (float32, not compiled). A ratio is the median over rounds, with
-quartiles. Utilisation counts the model's own FLOPs, the same for all, over the device's peak.
+The steps take turns and are those of `step.py`: ours (bfloat16, compiled), the field's naive one
+(bfloat16, compiled), and the step as published (float32, not compiled). A ratio is the median over
+rounds, with quartiles. Utilisation counts the model's own FLOPs, the same for all, over the
+device's peak.
 """
 
 import argparse
