@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 from pydantic import Field
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
@@ -157,10 +157,10 @@ def save_checkpoint(
         OSError: there is no room, or no permission; nothing is left of it.
     """
     final = folder / _name(progress.step)
-    temporary = folder / f".{final.name}.tmp"
+    temporary = _hidden(final)
     with processes.first("the checkpoint cannot be begun") as here:
         if here:
-            shutil.rmtree(temporary, ignore_errors=True)
+            _sweep(folder)
             temporary.mkdir(parents=True)
     try:
         for name, tensors in files.items():
@@ -197,7 +197,8 @@ def prune(folder: Path, keep: int) -> None:
     best = _best(folders)
     for old in folders[:-keep]:
         if old != best:
-            shutil.rmtree(old)
+            old.rename(_hidden(old))  # killed half-way, it leaves no half of a checkpoint
+            shutil.rmtree(_hidden(old))
 
 
 def find_checkpoint(folder: Path, which: str = "last") -> Checkpoint | None:
@@ -251,7 +252,23 @@ def damage(folder: Path) -> str | None:
             return f"{name} is missing"
         if sha256_of(path) != digest:
             return f"{name} is truncated or altered"
+        if not _holds_tensors(path):
+            return f"{name} is no safetensors file, or one of unknown types"
+    for path in folder.glob("*/*"):  # all files of such a folder are read
+        if (name := path.relative_to(folder).as_posix()) not in checkpoint.digests:
+            return f"{name} is not in {MANIFEST}"
     return None
+
+
+def _holds_tensors(path: Path) -> bool:
+    if path.suffix != ".safetensors":
+        return True
+    try:
+        with safe_open(path, "pt") as file:
+            types = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+    except SafetensorError:
+        return False
+    return types <= _TYPES.keys()
 
 
 def _choose(folders: list[Path], which: str) -> Path:
@@ -275,6 +292,17 @@ def _best(folders: list[Path]) -> Path | None:
 
 def _name(step: int) -> str:
     return f"step-{step:08d}"
+
+
+def _hidden(folder: Path) -> Path:
+    """Where a checkpoint is while it is written or deleted."""
+    return folder.with_name(f".{folder.name}.tmp")
+
+
+def _sweep(folder: Path) -> None:
+    """Delete what a process that was killed has left half written or half deleted."""
+    for left in folder.glob(".step-*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _step(folder: Path) -> int:
