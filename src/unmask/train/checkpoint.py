@@ -5,7 +5,8 @@ RUN/checkpoints/step-00000200/
     ema.safetensors          averaged weights, if the run keeps them
     optimizer.safetensors    the optimisers' state
     rates.safetensors        what the last steps met, by mask rate, of a recipe that fits its rates
-    checkpoint.json          step, counters, NELBO if measured, SHA-256 of every file
+    recent.safetensors       what the next log line is to say, if steps were taken since the last
+    checkpoint.json          step, counters, NELBO if measured, SHA-256 of every file and of itself
 
 Of weights that are divided between processes, each file is a folder (``model/``) into which every
 process has written its part (`unmask.train.sharded`).
@@ -15,7 +16,9 @@ import json
 import re
 import shutil
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -185,6 +188,7 @@ def _finish(temporary: Path, final: Path, progress: Progress) -> None:
     written = sorted(path for path in temporary.rglob("*") if path.is_file())
     digests = {path.relative_to(temporary).as_posix(): sha256_of(path) for path in written}
     manifest = {**asdict(progress), "files": digests}
+    manifest["sha256"] = _digest(manifest)
     write_whole(temporary / MANIFEST, json.dumps(manifest, indent=2).encode())
     shutil.rmtree(final, ignore_errors=True)  # a rerun of the same step after an interruption
     temporary.rename(final)
@@ -324,6 +328,12 @@ class _Manifest(Section):
     flops: float | None = Field(None, ge=0)
     nelbo: float | None
     files: dict[str, str]
+    sha256: str | None = None  # of all the rest; the first manifests have none
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    rest = {name: value for name, value in manifest.items() if name != "sha256"}
+    return sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _read_manifest(folder: Path) -> Checkpoint | None:
@@ -333,9 +343,11 @@ def _read_manifest(folder: Path) -> Checkpoint | None:
         values = dict(_Manifest(**manifest)) if isinstance(manifest, dict) else {}
     except UserError:
         return None
-    digests = values.pop("files", {})
+    if not values or values.pop("sha256") not in (None, _digest(manifest)):
+        return None
+    digests = values.pop("files")
     inside = all(re.fullmatch(r"([a-z]+/)?[\w.-]+", name) for name in digests)
-    if not inside or not values or values["step"] != _step(folder):
+    if not inside or values["step"] != _step(folder):
         return None
     found = Checkpoint(folder, Progress(**values), digests)
     return found if found.has("model") else None

@@ -29,7 +29,7 @@ def stop_on_signals(*, patient: bool = False) -> Iterator[list[int]]:
 
     def handle(number: int, _frame: FrameType | None) -> None:
         if received and not patient:  # what would have happened without us
-            signal.signal(number, previous[number])
+            signal.signal(number, previous[signal.Signals(number)])
             signal.raise_signal(number)
         received.append(number)
 
