@@ -66,10 +66,11 @@ class Attempts:
         process.kill()
         return process.exitcode
 
-    def until_step(self, count: int) -> None:
-        """Wait until the attempt that runs has begun so many steps."""
+    def until_step(self, process: multiprocessing.Process, count: int) -> None:
+        """Wait until an attempt has begun so many steps, or has ended."""
         begun = time.monotonic()
-        while len(self.steps()) < count and time.monotonic() < begun + 60:
+        while len(self.steps()) < count and process.is_alive():
+            assert time.monotonic() < begun + 60
             time.sleep(0.01)
 
     def steps(self) -> list[int]:
@@ -159,7 +160,7 @@ def test_killed_at_random_moments_it_ends_as_if_it_never_was(
             status = attempts.end(at_file_operation(chance.randrange(1, 60)))
         else:
             process = attempts.start()
-            attempts.until_step(3)
+            attempts.until_step(process, 3)
             time.sleep(chance.uniform(0, 0.1))
             if times % 3 == 1:  # as a machine that is taken away: some time to save, or too little
                 process.terminate()
@@ -222,7 +223,7 @@ def test_a_signal_saves_and_another_ends_it_at_once(
     options = [*small, "--train.steps", 100_000, "--validation.every", 100_000]
     attempts = Attempts(tmp_path / "run", options)
     process = attempts.start()
-    attempts.until_step(3)
+    attempts.until_step(process, 3)
     os.kill(process.pid, number)
     process.join(timeout=60)
     assert process.exitcode == 128 + number
@@ -238,7 +239,7 @@ def test_a_signal_saves_and_another_ends_it_at_once(
         loop.save_checkpoint = impatient
 
     saved, process = attempts.last(), attempts.start(two_at_once)
-    attempts.until_step(3)
+    attempts.until_step(process, 3)
     os.kill(process.pid, number)
     process.join(timeout=60)
     assert process.exitcode == 128 + number
