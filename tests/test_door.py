@@ -331,7 +331,7 @@ def test_a_signal_while_importing_is_a_line(
     assert not (tmp_path / "r").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize(
     ("place", "command"),
     [

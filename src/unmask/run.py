@@ -20,7 +20,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from unmask.base.errors import UserError
-from unmask.base.files import check_writable, locked, read_utf8, write_whole
+from unmask.base.files import (
+    check_writable,
+    is_unfinished,
+    locked,
+    read_utf8,
+    remove_unfinished,
+    write_whole,
+)
 from unmask.base.memory import check_memory
 from unmask.base.text import visible
 from unmask.config import Config, differences, load_config, save_config, with_options
@@ -43,7 +50,7 @@ from unmask.train.checkpoint import Checkpoint, Progress, checkpoint_steps, find
 from unmask.train.device import choose_device
 from unmask.train.loop import Outcome, TrainingFailed, train
 from unmask.train.metrics import BLOCKS, METRICS, check_sinks, read_records
-from unmask.train.processes import EndedElsewhere, Processes, started
+from unmask.train.processes import EndedElsewhere, Processes, restarted, started
 
 CONTINUABLE = {
     f"train.{name}" for name in ("steps", "device", "parallel", "keep", "save_every", "log_to")
@@ -58,7 +65,8 @@ def train_run(config: Config, folder: Path, *, resume: bool, console: Console) -
     Of several processes the first one checks, packs and writes; the others join it after that.
 
     Args:
-        resume: continue the run that is there; otherwise the folder must be new or empty.
+        resume: continue the run that is there; otherwise the folder must be new or empty, or
+            torchrun has restarted this very run.
 
     Raises:
         UserError: before any work, for whatever is wrong with the request.
@@ -67,6 +75,7 @@ def train_run(config: Config, folder: Path, *, resume: bool, console: Console) -
     with started(config.train.parallel) as processes, ExitStack() as held:
         with processes.preparation():
             if processes.main:
+                resume = resume or _goes_on_by_itself(config, folder, console)
                 config, data, model = _prepare(config, folder, resume, console, processes, held)
         if not processes.main:
             console.quiet = True
@@ -123,12 +132,25 @@ def _prepare(
     if not held.enter_context(locked(folder, wait=False)):
         raise UserError(f"run {folder}: another process is training there")
     _check_folder(config, folder, resume)  # by now another may have, and a recipe is settled
+    remove_unfinished(folder)
     save_config(config, folder / "config.yaml")
     write_whole(folder / RECORD, json.dumps(data.facts, indent=2).encode())
     data.tokenizer.save(folder / "tokenizer")
     save_structure(model, folder)
     _introduce(config, data, model, folder, console)
     return config, data, model
+
+
+def _goes_on_by_itself(config: Config, folder: Path, console: Console) -> bool:
+    """Whether torchrun starts this run again, and the folder holds what it has come to."""
+    if not restarted() or not (folder / "config.yaml").is_file():
+        return False
+    changed = differences(load_config(folder / "config.yaml"), config)
+    if is_auto(config.recipe):
+        changed.pop("recipe", None)
+    if not changed:
+        console.print(f"restarted: {folder} goes on where its latest checkpoint left it")
+    return not changed
 
 
 def check_continuable(config: Config, folder: Path) -> None:
@@ -308,7 +330,7 @@ def _check_folder(config: Config, folder: Path, resume: bool) -> None:
             there = "it holds no config.yaml" if folder.exists() else "there is no such folder"
             raise UserError(f"cannot resume {folder}: it is not a run ({there})")
         check_continuable(config, folder)
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(not is_unfinished(path) for path in folder.iterdir()):
         raise UserError(f"run {folder} exists already: resume it, or choose another folder")
 
 

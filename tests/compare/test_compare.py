@@ -120,19 +120,20 @@ def test_a_run_is_a_process_of_its_own(tmp_path: Path) -> None:
     assert "nowhere.txt" in trial.log.read_text() and (tmp_path / "bell/seed-0.yaml").is_file()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_ends_the_runs_and_the_comparison(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Processes that save themselves and end, as a run does, at the first signal."""
-    code = "import signal, sys; signal.signal(2, lambda *_: sys.exit(130)); print(1, flush=True);"
-    code += "signal.pause()"
+    code = f"import signal, sys; signal.signal({number:d}, lambda n, _: sys.exit(128 + n));"
+    code += "print(1, flush=True); signal.pause()"
 
     def start(trial: Trial, threads: int) -> subprocess.Popen[bytes]:
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
         assert process.stdout is not None and process.stdout.readline()  # its handler is set
         started.append(process)
         if len(started) == 2:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return process
 
     started: list[subprocess.Popen[bytes]] = []
@@ -140,8 +141,8 @@ def test_a_signal_ends_the_runs_and_the_comparison(
     trials = [Trial(arm, Config(), tmp_path / arm / "seed-0") for arm in ("a", "b", "c")]
     with pytest.raises(launch.Interrupted) as caught:
         launch.train_all(trials, 2, Console())
-    assert caught.value.number == signal.SIGINT
-    assert [process.returncode for process in started] == [130, 130]
+    assert caught.value.number == number
+    assert [process.returncode for process in started] == [128 + number] * 2
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,6 +34,18 @@ def write_whole(path: Path, data: bytes) -> None:
             error.filename = str(path)
         raise
     sync_folder(path.parent)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether it is what a process that was killed in `write_whole` has left."""
+    return re.fullmatch(r"\..+\.[0-9]+\.tmp", path.name) is not None
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes have left in a folder that nobody else writes in now."""
+    for path in folder.iterdir():
+        if is_unfinished(path):
+            path.unlink(missing_ok=True)
 
 
 def check_writable(folder: Path, field: str) -> None:

@@ -117,7 +117,7 @@ def _out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def _interruptions() -> Iterator[list[int]]:
-    """Let SIGINT and SIGTERM raise `KeyboardInterrupt`, and note which of them came.
+    """Let SIGINT, SIGTERM and SIGUSR1 raise `KeyboardInterrupt`, and note which of them came.
 
     What saves itself on a signal (training, comparing) has handlers of its own meanwhile.
     """
@@ -130,7 +130,8 @@ def _interruptions() -> Iterator[list[int]]:
         received.append(number)
         raise KeyboardInterrupt
 
-    previous = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
+    asked = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # by a person or a scheduler
+    previous = {s: signal.signal(s, interrupt) for s in asked}
     try:
         yield received
     finally:

@@ -19,6 +19,7 @@ from rich.table import Table
 from unmask.config import Config, save_config
 from unmask.train.loop import TRAINING_FAILED
 from unmask.train.metrics import METRICS, read_records
+from unmask.train.signals import SIGNALS
 
 _LOOK_EVERY = 0.5  # seconds between two looks at the processes
 
@@ -75,7 +76,7 @@ def train_all(trials: list[Trial], jobs: int, console: Console) -> None:
     marked so, and the others go on.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM came; it was passed on and the runs have ended.
+        Interrupted: one of `SIGNALS` came; it was passed on and the runs have ended.
     """
     for trial in trials:
         if trial.finished():
@@ -138,12 +139,9 @@ def _stop(trials: list[Trial], received: list[int]) -> None:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them."""
+    """Collect the signals that ask to save and end, instead of dying of them."""
     received: list[int] = []
-    previous = {
-        s: signal.signal(s, lambda number, _: received.append(number))
-        for s in (signal.SIGINT, signal.SIGTERM)
-    }
+    previous = {s: signal.signal(s, lambda number, _: received.append(number)) for s in SIGNALS}
     try:
         yield received
     finally:

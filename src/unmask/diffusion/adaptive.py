@@ -73,8 +73,8 @@ class RateStatistics:
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """From a checkpoint."""
-        self.average = tensors["average"].to(self.average.device)
-        self.fitted = tensors["fitted"]
+        self.average.copy_(tensors["average"])
+        self.fitted = torch.empty_like(self.fitted).copy_(tensors["fitted"])
 
     def __getitem__(self, row: str) -> Tensor:
         """One of the fitted averages, (BINS,) float64."""

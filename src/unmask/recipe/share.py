@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isfinite
 
 from unmask.base.errors import UserError
 
@@ -112,4 +113,4 @@ def _fewest(points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float
 
 
 def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else str(value)
+    return str(int(value)) if isfinite(value) and value == int(value) else str(value)

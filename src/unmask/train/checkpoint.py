@@ -5,7 +5,8 @@ RUN/checkpoints/step-00000200/
     ema.safetensors          averaged weights, if the run keeps them
     optimizer.safetensors    the optimisers' state
     rates.safetensors        what the last steps met, by mask rate, of a recipe that fits its rates
-    checkpoint.json          step, counters, NELBO if measured, SHA-256 of every file
+    recent.safetensors       what the next log line is to say, if steps were taken since the last
+    checkpoint.json          step, counters, NELBO if measured, SHA-256 of every file and of itself
 
 Of weights that are divided between processes, each file is a folder (``model/``) into which every
 process has written its part (`unmask.train.sharded`).
@@ -15,11 +16,13 @@ import json
 import re
 import shutil
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import Field
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
@@ -157,10 +160,10 @@ def save_checkpoint(
         OSError: there is no room, or no permission; nothing is left of it.
     """
     final = folder / _name(progress.step)
-    temporary = folder / f".{final.name}.tmp"
+    temporary = _hidden(final)
     with processes.first("the checkpoint cannot be begun") as here:
         if here:
-            shutil.rmtree(temporary, ignore_errors=True)
+            _sweep(folder)
             temporary.mkdir(parents=True)
     try:
         for name, tensors in files.items():
@@ -185,6 +188,7 @@ def _finish(temporary: Path, final: Path, progress: Progress) -> None:
     written = sorted(path for path in temporary.rglob("*") if path.is_file())
     digests = {path.relative_to(temporary).as_posix(): sha256_of(path) for path in written}
     manifest = {**asdict(progress), "files": digests}
+    manifest["sha256"] = _digest(manifest)
     write_whole(temporary / MANIFEST, json.dumps(manifest, indent=2).encode())
     shutil.rmtree(final, ignore_errors=True)  # a rerun of the same step after an interruption
     temporary.rename(final)
@@ -197,7 +201,8 @@ def prune(folder: Path, keep: int) -> None:
     best = _best(folders)
     for old in folders[:-keep]:
         if old != best:
-            shutil.rmtree(old)
+            old.rename(_hidden(old))  # killed half-way, it leaves no half of a checkpoint
+            shutil.rmtree(_hidden(old))
 
 
 def find_checkpoint(folder: Path, which: str = "last") -> Checkpoint | None:
@@ -251,7 +256,23 @@ def damage(folder: Path) -> str | None:
             return f"{name} is missing"
         if sha256_of(path) != digest:
             return f"{name} is truncated or altered"
+        if not _holds_tensors(path):
+            return f"{name} is no safetensors file, or one of unknown types"
+    for path in folder.glob("*/*"):  # all files of such a folder are read
+        if (name := path.relative_to(folder).as_posix()) not in checkpoint.digests:
+            return f"{name} is not in {MANIFEST}"
     return None
+
+
+def _holds_tensors(path: Path) -> bool:
+    if path.suffix != ".safetensors":
+        return True
+    try:
+        with safe_open(path, "pt") as file:
+            types = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+    except SafetensorError:
+        return False
+    return types <= _TYPES.keys()
 
 
 def _choose(folders: list[Path], which: str) -> Path:
@@ -277,6 +298,17 @@ def _name(step: int) -> str:
     return f"step-{step:08d}"
 
 
+def _hidden(folder: Path) -> Path:
+    """Where a checkpoint is while it is written or deleted."""
+    return folder.with_name(f".{folder.name}.tmp")
+
+
+def _sweep(folder: Path) -> None:
+    """Delete what a process that was killed has left half written or half deleted."""
+    for left in folder.glob(".step-*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def _step(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
 
@@ -296,6 +328,12 @@ class _Manifest(Section):
     flops: float | None = Field(None, ge=0)
     nelbo: float | None
     files: dict[str, str]
+    sha256: str | None = None  # of all the rest; the first manifests have none
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    rest = {name: value for name, value in manifest.items() if name != "sha256"}
+    return sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _read_manifest(folder: Path) -> Checkpoint | None:
@@ -305,9 +343,11 @@ def _read_manifest(folder: Path) -> Checkpoint | None:
         values = dict(_Manifest(**manifest)) if isinstance(manifest, dict) else {}
     except UserError:
         return None
-    digests = values.pop("files", {})
+    if not values or values.pop("sha256") not in (None, _digest(manifest)):
+        return None
+    digests = values.pop("files")
     inside = all(re.fullmatch(r"([a-z]+/)?[\w.-]+", name) for name in digests)
-    if not inside or not values or values["step"] != _step(folder):
+    if not inside or values["step"] != _step(folder):
         return None
     found = Checkpoint(folder, Progress(**values), digests)
     return found if found.has("model") else None

@@ -33,10 +33,10 @@ from unmask.train.metrics import BLOCKS, Jsonl, Sink, forget_after, open_sinks
 from unmask.train.optim import build_optimizers, learning_rate
 from unmask.train.processes import ALONE, Processes
 from unmask.train.progress import TrainingBar
-from unmask.train.recent import Recent
+from unmask.train.recent import PENDING, Recent
 from unmask.train.sharded import let_go, shard
 from unmask.train.signals import stop_on_signals
-from unmask.train.state import TrainingState, average_of
+from unmask.train.state import TrainingState, average_of, restoring
 from unmask.train.step import batch_loss, take_step
 from unmask.train.validation import validate
 
@@ -98,7 +98,7 @@ def train(  # noqa: PLR0912, PLR0915 - one page, top to bottom, on purpose
         progress = checkpoint.progress
     sinks, blocks = list[Sink](), list[Sink]()
     if processes.main:
-        forget_after(folder, progress.step)
+        forget_after(folder, -1 if checkpoint is None else progress.step)
         sinks, blocks = open_sinks(folder, config.log_to), [Jsonl(folder / BLOCKS)]
     mine = processes.share(config.batch_size)
     together = processes.shares(config.batch_size) if processes.sharded else ()
@@ -106,6 +106,9 @@ def train(  # noqa: PLR0912, PLR0915 - one page, top to bottom, on purpose
     peak = peak_flops(device, config.precision)
     peak = peak and peak * processes.size
     recent = Recent(device, progress.seconds, skip=config.skip, peak=peak)
+    if checkpoint is not None and checkpoint.has(PENDING):
+        with restoring(checkpoint, PENDING):
+            recent.restore(checkpoint.tensors(PENDING))
 
     @contextmanager
     def told_if_not_written() -> Iterator[None]:
@@ -214,7 +217,8 @@ def train(  # noqa: PLR0912, PLR0915 - one page, top to bottom, on purpose
                 progress = evaluate()
             if save and (processes.main or processes.sharded):
                 with nullcontext() if stopped or last else told_if_not_written():
-                    save_checkpoint(checkpoints, progress, state.files(), processes)
+                    files = state.files() | recent.files()
+                    save_checkpoint(checkpoints, progress, files, processes)
                     if processes.main:
                         prune(checkpoints, config.keep)
             watch.start()

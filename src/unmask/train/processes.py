@@ -5,17 +5,21 @@ step. The first process alone writes.
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from inspect import signature
+from threading import current_thread, main_thread
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from unmask.base.errors import UserError
@@ -26,6 +30,16 @@ class EndedElsewhere(UserError):
 
     def __init__(self) -> None:
         super().__init__("process 0 has ended: see what it says")
+
+
+class OneIsLost(UserError):
+    """Another process has ended without a word, so that none can go on."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another process of this run has ended or cannot be reached; to go on from the last "
+            "checkpoint, resume the run, or let torchrun do it (its --max-restarts)"
+        )
 
 
 @dataclass(frozen=True)
@@ -193,6 +207,7 @@ def started(parallel: str) -> Iterator[Processes]:
     Raises:
         UserError: torchrun has started several and ``parallel`` says none, or the other way round;
             or only part of what it tells a process is there.
+        OneIsLost: one of them has gone while the others waited for it.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if parallel in ("ddp", "fsdp") and "RANK" not in os.environ:
@@ -213,12 +228,35 @@ def started(parallel: str) -> Iterator[Processes]:
         )
     # Numbers of the run travel between CPUs, gradients between devices.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, timeout=PATIENCE)
+    store, rank, _ = next(rendezvous("env://", timeout=PATIENCE))
+    # torchrun's store outlives its restarts, and has the addresses of those that are no more.
+    store = PrefixStore(f"start-{_restarts()}", store)
+    dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=rank, world_size=size)
     try:
         local_rank = int(os.environ["LOCAL_RANK"])
-        yield Processes(dist.get_rank(), size, local_rank, sharded=parallel == "fsdp")
+        yield Processes(rank, size, local_rank, sharded=parallel == "fsdp")
+    except RuntimeError as error:
+        if not _tells_of_a_loss(error):
+            raise
+        if current_thread() is main_thread():  # torchrun ends us now: first what is to be said
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise OneIsLost from error
     finally:
         dist.destroy_process_group()
+
+
+def _tells_of_a_loss(error: RuntimeError) -> bool:
+    """Whether another process could not be reached; gloo says so in words alone."""
+    return isinstance(error, dist.DistError) or "/gloo/transport/" in str(error)
+
+
+def restarted() -> bool:
+    """Whether torchrun has started this process in the place of one that failed."""
+    return _restarts() > 0
+
+
+def _restarts() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def gradient_sync(module: nn.Module, network: nn.Module, now: bool) -> AbstractContextManager[None]:

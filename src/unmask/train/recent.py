@@ -1,16 +1,18 @@
 """Training numbers since the last log line, kept on the device until someone looks."""
 
 import torch
+from torch import Tensor
 
 from unmask.model.network import Network
 from unmask.train.batch import Work
 from unmask.train.step import Taken, flops_of
 
+PENDING = "recent"
+"""Name of the checkpoint file that holds what the next log line is to say."""
+
 
 class Recent:
     """Accumulates loss, gradient norm and mask rates without waiting for the device.
-
-    A run resumed between two log lines averages its first line over the steps since then.
 
     Args:
         seconds: the run's training time so far.
@@ -60,6 +62,27 @@ class Recent:
         self._work.clear()
         self._flops += found
         return found
+
+    def files(self) -> dict[str, dict[str, Tensor]]:
+        """The checkpoint file of the steps since the last log line; none where there are none."""
+        row, first = int(self._row), int(self._first)
+        if not self._steps and not row:
+            return {}
+        return {
+            PENDING: {
+                "sums": self._sums,
+                "counts": torch.tensor([self._steps, self._tokens, row, first]),
+                "costs": torch.tensor([self._flops, self._seconds], dtype=torch.float64),
+            }
+        }
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `files` gave."""
+        self._sums.copy_(tensors["sums"])
+        self._steps, self._tokens, row, first = tensors["counts"].tolist()
+        self._row.fill_(row)
+        self._first.fill_(first)
+        self._flops, self._seconds = tensors["costs"].tolist()
 
     def summary(self, seconds: float) -> dict[str, float]:
         """Means over the steps since the last call that were not left out, and how many were.

@@ -28,8 +28,9 @@ def stop_on_signals(*, patient: bool = False) -> Iterator[list[int]]:
         return
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        if received and not patient:
-            raise KeyboardInterrupt
+        if received and not patient:  # what would have happened without us
+            signal.signal(number, previous[signal.Signals(number)])
+            signal.raise_signal(number)
         received.append(number)
 
     previous = {s: signal.signal(s, handle) for s in SIGNALS}

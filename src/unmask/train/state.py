@@ -1,5 +1,7 @@
 """What a training step changes, and how a checkpoint holds it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -8,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from unmask.base.errors import UserError
 from unmask.recipe.objective import Observers
 from unmask.train.checkpoint import Checkpoint
 from unmask.train.guard import Guard
@@ -66,15 +69,36 @@ class TrainingState(Generic[M]):
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take everything from a checkpoint."""
         checkpoint.load_into(self.model, "model")
-        sizes = checkpoint.sizes("optimizer")
-        checkpoint.fill("optimizer", optimizer_slots(self.optimizers, self.model, sizes))
+        with restoring(checkpoint, "optimizer"):
+            sizes = checkpoint.sizes("optimizer")
+            checkpoint.fill("optimizer", optimizer_slots(self.optimizers, self.model, sizes))
         if self.average is not None:
             checkpoint.load_into(self.average, "ema")
         if self.guard is not None and self.guard.tensors():
-            self.guard.restore(checkpoint.tensors("guard"))
+            with restoring(checkpoint, "guard"):
+                self.guard.restore(checkpoint.tensors("guard"))
         for name, observer in self.observers.items():
             if checkpoint.has(name):  # the first checkpoints of all held none
-                observer.restore(checkpoint.tensors(name))
+                with restoring(checkpoint, name):
+                    observer.restore(checkpoint.tensors(name))
+
+
+@contextmanager
+def restoring(checkpoint: Checkpoint, name: str) -> Iterator[None]:
+    """The block takes something from a file of a checkpoint that must be as it was saved.
+
+    Raises:
+        UserError: it is not.
+    """
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise UserError(
+            f"the checkpoint {checkpoint.folder} holds another {name} than this run's: it was "
+            "altered"
+        ) from error
 
 
 def average_of(model: M, decay: float) -> M | None:
