@@ -308,7 +308,7 @@ def test_the_patch_of_the_page_gives_our_loss(sign: str) -> None:
 
 
 def test_the_page_s_own_loop_trains() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    (code,) = re.findall(r"```python\n(from unmask import Masker.*?)```", PAGE, flags=re.DOTALL)
     model = nn.Sequential(nn.Embedding(104, 8), nn.Linear(8, 104))
     names: dict[str, Any] = {"model": model, "x": torch.full((16, 10), 3), "step": 0}
     exec(code, names | {"valid": None})

@@ -38,7 +38,7 @@ class OneIsLost(UserError):
     def __init__(self) -> None:
         super().__init__(
             "another process of this run has ended or cannot be reached; to go on from the last "
-            "checkpoint, resume the run, or let torchrun do it (its --max-restarts)"
+            "checkpoint, resume the run, or have torchrun start them again"
         )
 
 
