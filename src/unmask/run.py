@@ -37,7 +37,7 @@ from unmask.train.processes import EndedElsewhere, Processes, started
 
 CONTINUABLE = {
     f"train.{name}" for name in ("steps", "device", "parallel", "keep", "save_every", "log_to")
-}
+} | {"corpus.processes"}
 """What may differ when a run is resumed; anything else would make it another run."""
 
 

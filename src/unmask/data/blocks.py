@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unmask.base.files import write_whole
-from unmask.data.coverage import WHOLE, CharacterCount, Coverage, count_of
+from unmask.data.coverage import WHOLE, CharacterCount, Coverage
+from unmask.data.encode import encoded, token_type
 from unmask.data.order import Part
 from unmask.data.tokenizers import Tokenizer
 from unmask.data.transforms import token_order
 
 _FACTS, _TOKENS, _LENGTHS = "facts.json", "tokens.bin", "lengths.bin"
-# Documents encoded in one call: enough for all cores, few enough to hold their tokens in memory.
-_DOCUMENTS_AT_A_TIME = 1000
-_LETTERS_AT_A_TIME = 2**23
 _TOKENS_AT_A_TIME = 2**22
 
 
@@ -170,7 +168,7 @@ Packed = Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
 def wrap(
-    documents: Iterable[NDArray[np.int64]],
+    documents: Iterable[NDArray[Any]],
     block_size: int,
     separator: int,
     *,
@@ -193,7 +191,7 @@ def wrap(
         yield last, np.array([len(rest)])
 
 
-def pad(documents: Iterable[NDArray[np.int64]], block_size: int, separator: int) -> Packed:
+def pad(documents: Iterable[NDArray[Any]], block_size: int, separator: int) -> Packed:
     """One document a block: cut off at its end, or closed by a separator and padded with more."""
     for tokens in documents:
         block = np.full((1, block_size), separator, dtype=np.int64)
@@ -211,24 +209,32 @@ PACKINGS: dict[str, Callable[..., Packed]] = {
 
 
 def write_blocks(
-    folder: Path, documents: Iterable[str], tokenizer: Tokenizer, block_size: int, packing: str
+    folder: Path,
+    documents: Iterable[str],
+    tokenizer: Tokenizer,
+    block_size: int,
+    packing: str,
+    processes: int = 1,
 ) -> None:
-    """Pack documents into files that `read_blocks` opens; memory does not grow with the corpus."""
+    """Pack documents into files that `read_blocks` opens; memory does not grow with the corpus.
+
+    Args:
+        processes: that encode (see `unmask.data.encode.encoded`); the files are the same for any.
+    """
     count = {"documents": 0, "bytes": 0, "tokens": 0, "unknown_tokens": 0, "blocks": 0}
     characters = CharacterCount()
 
-    def encoded() -> Iterator[NDArray[np.int64]]:
-        for some in _groups(documents):
-            characters.add(some)
-            for text, tokens in zip(some, tokenizer.encode(some), strict=True):
-                count["documents"] += 1
-                count["bytes"] += len(text.encode())
-                count["tokens"] += len(tokens) + 1
-                count["unknown_tokens"] += count_of(tokenizer.unknown_ids, tokens)
-                yield tokens
+    def tokens_of_documents() -> Iterator[NDArray[Any]]:
+        for some in encoded(documents, tokenizer, processes):
+            characters.merge(some.characters)
+            count["documents"] += len(some.lengths)
+            count["bytes"] += some.n_bytes
+            count["tokens"] += len(some.tokens) + len(some.lengths)
+            count["unknown_tokens"] += some.n_unknown
+            yield from some.documents()
 
-    dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
-    packed = PACKINGS[packing](encoded(), block_size, tokenizer.separator_id)
+    dtype = token_type(tokenizer)
+    packed = PACKINGS[packing](tokens_of_documents(), block_size, tokenizer.separator_id)
     with (folder / _TOKENS).open("wb") as tokens_file, (folder / _LENGTHS).open("wb") as lengths:
         for some_blocks, some_lengths in packed:
             tokens_file.write(some_blocks.astype(dtype).tobytes())
@@ -240,20 +246,6 @@ def write_blocks(
     lost = characters.lost_bytes(tokenizer)
     facts = Facts(**count, lost_bytes=lost, block_size=block_size, dtype=dtype.name)
     write_whole(folder / _FACTS, json.dumps(asdict(facts)).encode())
-
-
-def _groups(documents: Iterable[str]) -> Iterator[list[str]]:
-    """Lists of documents to encode together."""
-    group: list[str] = []
-    letters = 0
-    for text in documents:
-        group.append(text)
-        letters += len(text)
-        if len(group) == _DOCUMENTS_AT_A_TIME or letters >= _LETTERS_AT_A_TIME:
-            yield group
-            group, letters = [], 0
-    if group:
-        yield group
 
 
 def read_facts(folder: Path) -> Facts | None:

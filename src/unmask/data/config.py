@@ -47,6 +47,13 @@ class CorpusConfig(Section):
         "own; backwards)",
     )
 
+    processes: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="processes that turn text into tokens, with the same result; 0: one a core",
+    )
+
     @field_validator("source", "valid_source", mode="before")
     @classmethod
     def _joined(cls, value: Any) -> Any:

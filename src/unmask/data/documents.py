@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
 from typing import Any
 
 from unmask.base.errors import UserError
@@ -22,11 +21,13 @@ class Documents:
         name: what the user called them, for messages.
         identity: SHA-256 (hex) of what they are; equal identities mean equal texts in equal order.
         read: starts a new reading. Texts without a single character are left out.
+        read_part: which part of them the last reading has read, from 0 to 1; None: not known.
     """
 
     name: str
     identity: str
     read: Callable[[], Iterator[str]]
+    read_part: Callable[[], float | None] = lambda: None
 
     def __iter__(self) -> Iterator[str]:
         """Read the documents from the start.
@@ -60,10 +61,22 @@ def joined(parts: Sequence[Documents]) -> Documents:
     """One part after another; a single one as it is."""
     if len(parts) == 1:
         return parts[0]
+    done = 0
+
+    def read() -> Iterator[str]:
+        nonlocal done
+        for done, part in enumerate(parts):  # noqa: B007 - it is of the outer function
+            yield from part
+
+    def read_part() -> float | None:
+        within = parts[done].read_part()
+        return None if within is None else (done + within) / len(parts)
+
     return Documents(
         name=" + ".join(part.name for part in parts),
         identity=digest("joined", 1, [part.identity for part in parts]),
-        read=lambda: chain.from_iterable(parts),
+        read=read,
+        read_part=read_part,
     )
 
 
@@ -137,6 +150,7 @@ def hold_out(documents: Documents, fraction: float) -> tuple[Documents, Document
             name=f"the {name} split of {documents.name}",
             identity=digest(documents.identity, "hold out", fraction, name),
             read=lambda: (text for text in documents if (_hash(text) < cut()) is held_out),
+            read_part=documents.read_part,
         )
 
     return side("training", False), side("validation", True)

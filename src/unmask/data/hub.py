@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 from unmask.base.hub import loading
@@ -96,7 +95,15 @@ def _split(options: HubOptions, split: str, spec: str, quiet: bool) -> Documents
     column_of(options.field, rows.column_names, f"the dataset {options.name!r}")
     said = {key: value for key, value in asdict(options).items() if value or key != "data_dir"}
     identity = digest("hf", 1, said, split, rows._fingerprint)  # as before there was a data_dir
-    return Documents(f"split {split} of {spec}", identity, partial(_texts, rows, options.field))
+    number = 0
+
+    def read() -> Iterator[str]:
+        nonlocal number
+        for number, text in enumerate(_texts(rows, options.field), 1):  # noqa: B007 - for the last line
+            yield text
+
+    name = f"split {split} of {spec}"
+    return Documents(name, identity, read, lambda: number / max(len(rows), 1))
 
 
 def _texts(rows: Any, field: str) -> Iterator[str]:

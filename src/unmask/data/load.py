@@ -85,11 +85,10 @@ def load_data(
     text = joined([part.documents for part in train])  # which a bpe:N is trained on
     with display.stage("training the tokenizer") as watch:
         tokenizer = load_tokenizer(config.tokenizer, watch(text), text.identity, cache)
-    how = config.block_size, config.packing
+    how = config.block_size, config.packing, cache, config.processes
     packed = {
         name: [
-            _pack(display, f"the {name} text", part.documents, tokenizer, *how, cache)
-            for part in split
+            _pack(display, f"the {name} text", part.documents, tokenizer, *how) for part in split
         ]
         for name, split in (("training", train), ("validation", valid))
     }
@@ -243,6 +242,7 @@ def _pack(
     block_size: int,
     packing: str,
     cache: Path,
+    processes: int = 0,
 ) -> _Packed:
     """Blocks from the cache, or packed into it; warns of what they do not hold."""
     key = digest("blocks", 2, documents.identity, tokenizer.fingerprint, block_size, packing)
@@ -251,7 +251,9 @@ def _pack(
             cache,
             f"blocks/{key}",
             whole=lambda folder: read_facts(folder) is not None,
-            make=lambda new: write_blocks(new, watch(documents), tokenizer, block_size, packing),
+            make=lambda new: write_blocks(
+                new, watch(documents), tokenizer, block_size, packing, processes
+            ),
         )
     found = read_facts(folder)
     assert found is not None  # `kept` has just looked
