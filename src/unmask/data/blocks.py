@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from unmask.base.files import write_whole
 from unmask.data.coverage import WHOLE, CharacterCount, Coverage
 from unmask.data.encode import encoded, token_type
-from unmask.data.order import Part
+from unmask.data.order import Part, sample_blocks
 from unmask.data.tokenizers import Tokenizer
 from unmask.data.transforms import token_order
 
@@ -102,6 +102,73 @@ class Blocks:
         counts = self.token_counts(torch.arange(len(self))).numpy()
         p = counts[counts > 0] / counts.sum()
         return float(-(p * np.log(p)).sum())
+
+    # --- as a training text (`TrainingText`) ------------------------------------------------------
+
+    def step(self, seed: int, step: int, n: int, mine: Tensor) -> "Drawn":
+        """A step's blocks, by the counters alone."""
+        return Drawn(self, sample_blocks(seed, step, torch.arange(n), n, self.parts))
+
+    def named(self, seed: int, step: int, n: int) -> str:
+        """Their numbers."""
+        return (
+            f"training blocks {sample_blocks(seed, step, torch.arange(n), n, self.parts).tolist()}"
+        )
+
+    def measured(self) -> "Blocks":
+        """All of it."""
+        return self
+
+    def position(self, gather: Callable[[Tensor], Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Nothing: the step says where a run is."""
+        return {}
+
+    def restore(self, tensors: Callable[[str], dict[str, Tensor]]) -> None:
+        """Nothing to do."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The sequences of a training step.
+
+    Attributes:
+        blocks: among which they are.
+        indices: (n,) int64, which block each sequence is.
+    """
+
+    blocks: Blocks
+    indices: Tensor
+
+    def batch(self, sequences: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Some of the sequences that were asked for, as `Blocks.batch` gives them."""
+        return self.blocks.batch(self.indices[sequences])
+
+    def lengths_of(self, sequences: Tensor) -> Tensor:
+        """Tokens before the padding of any sequences, (b,) int64."""
+        return self.blocks.lengths_of(self.indices[sequences])
+
+
+class TrainingText(Protocol):
+    """What training asks of a text: blocks at hand, or `unmask.data.stream.TextStream`."""
+
+    def step(self, seed: int, step: int, n: int, mine: Tensor) -> Drawn:
+        """The sequences of a step, of which this process needs those of ``mine`` (b,) int64."""
+
+    def named(self, seed: int, step: int, n: int) -> str:
+        """What they are called in a message."""
+
+    def measured(self) -> Blocks:
+        """What is measured where a recipe goes by the training text."""
+
+    def position(self, gather: Callable[[Tensor], Tensor]) -> dict[str, dict[str, Tensor]]:
+        """What a checkpoint holds of where the text is: file name -> tensors.
+
+        Args:
+            gather: (N, ...) -> the rows of all processes; each process calls it as often.
+        """
+
+    def restore(self, tensors: Callable[[str], dict[str, Tensor]]) -> None:
+        """Go on from a checkpoint, whose tensors ``tensors`` gives by the file's name."""
 
 
 @dataclass(frozen=True)
@@ -246,6 +313,25 @@ def write_blocks(
     lost = characters.lost_bytes(tokenizer)
     facts = Facts(**count, lost_bytes=lost, block_size=block_size, dtype=dtype.name)
     write_whole(folder / _FACTS, json.dumps(asdict(facts)).encode())
+
+
+def pack_in_memory(
+    texts: Iterable[str], tokenizer: Tokenizer, block_size: int, packing: str, most_tokens: int
+) -> Blocks:
+    """Pack the first texts, until they have so many tokens."""
+    documents, n_tokens, n_bytes = list[NDArray[Any]](), 0, 0
+    for some in encoded(texts, tokenizer, processes=1):
+        documents.extend(some.documents())
+        n_tokens += len(some.tokens) + len(some.lengths)
+        n_bytes += some.n_bytes
+        if n_tokens >= most_tokens:
+            break
+    packed = list(PACKINGS[packing](documents, block_size, tokenizer.separator_id))
+    tokens = [np.zeros((0, block_size), np.int64), *(blocks for blocks, _ in packed)]
+    lengths = [np.zeros(0, np.int64), *(some for _, some in packed)]
+    held = np.concatenate(lengths).astype(np.int32)
+    full = bool((held == block_size).all())
+    return Blocks(np.concatenate(tokens), None if full else held, n_tokens, n_bytes)
 
 
 def read_facts(folder: Path) -> Facts | None:

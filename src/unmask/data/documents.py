@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from unmask.base.errors import UserError
-from unmask.base.wording import listed
+from unmask.base.wording import counted, listed
 
 _FIELDS_NAMED = 12
 
@@ -57,6 +57,34 @@ class Source:
     summary: str = ""
 
 
+@dataclass(frozen=True)
+class Shard:
+    """A part of a corpus that is read by itself: a file, or a part of a data set.
+
+    Attributes:
+        name: for messages.
+        read: starts a new reading; texts without a single character may be among its texts.
+    """
+
+    name: str
+    read: Callable[[], Iterator[str]]
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A corpus that is read as a stream: training shards and, where there are, validation shards.
+
+    Attributes:
+        name: what the user called it.
+        identity: SHA-256 (hex) of what can be told without reading it: names, sizes, revisions.
+    """
+
+    name: str
+    identity: str
+    train: tuple[Shard, ...]
+    valid: tuple[Shard, ...] = ()
+
+
 def joined(parts: Sequence[Documents]) -> Documents:
     """One part after another; a single one as it is."""
     if len(parts) == 1:
@@ -78,6 +106,32 @@ def joined(parts: Sequence[Documents]) -> Documents:
         read=read,
         read_part=read_part,
     )
+
+
+def first_documents(
+    name: str, shards: Sequence[Shard], n: int
+) -> tuple[Documents, tuple[int, ...]]:
+    """The first n documents of some shards, in memory; fewer where there are no more.
+
+    Returns:
+        Them, and how many rows of each shard they are.
+
+    Raises:
+        UserError: there is none.
+    """
+    texts, rows = list[str](), list[int]()
+    for shard in shards:
+        row = 0
+        if len(texts) < n:
+            for row, text in enumerate(shard.read(), 1):  # noqa: B007
+                texts.extend([text] if text else [])
+                if len(texts) == n:
+                    break
+        rows.append(row)
+    if not texts:
+        raise UserError(f"{name} holds no text")
+    whose = f"the first {counted(len(texts), 'document')} of {name}"
+    return Documents(whose, digest("texts", 1, texts), lambda: iter(texts)), tuple(rows)
 
 
 def digest(*parts: Any) -> str:

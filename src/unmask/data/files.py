@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from os import scandir
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,16 @@ from unmask.base.files import sha256_of
 from unmask.base.paths import exists, missing_path
 from unmask.base.spec import build
 from unmask.base.wording import counted, listed
-from unmask.data.documents import Documents, Source, column_of, digest, missing_field, text_at
+from unmask.data.documents import (
+    Documents,
+    Shard,
+    Shards,
+    Source,
+    column_of,
+    digest,
+    missing_field,
+    text_at,
+)
 from unmask.data.streams import COMPRESSIONS, followed, position, readable, text_lines
 
 _NAMED = 3  # of the things that are left out
@@ -80,6 +90,27 @@ def open_files(spec: str, options: dict[str, str], name: str) -> Source:
     reading = _Reading(found.files, stamps, chosen)
     documents = Documents(name, identity, reading.texts, reading.part)
     return Source(documents, summary=found.summary())
+
+
+def file_shards(spec: str, options: dict[str, str], name: str) -> Shards:
+    """Open the files that `open_files` opens as shards of a stream, without reading them.
+
+    Raises:
+        UserError: as `open_files`.
+    """
+    chosen = build(FileOptions, options, f"corpus {name!r}")
+    found = find_files(spec)
+    _check_options(chosen, {format_of(file) for file in found.files}, name)
+    stamps = []
+    for file in found.files:
+        with readable(file):
+            stamps.append(_stamp(file))
+    reading = _Reading(found.files, stamps, chosen)
+    names = [file.relative_to(found.root).as_posix() for file in found.files]
+    sizes = [size for size, _ in stamps]
+    identity = digest("file shards", 1, names, sizes, chosen.field, chosen.document)
+    shards = (Shard(str(file), partial(reading.texts_of, k)) for k, file in enumerate(found.files))
+    return Shards(name, identity, tuple(shards))
 
 
 # --- which files ------------------------------------------------------------------------------
@@ -219,18 +250,19 @@ class _Reading:
 
     def texts(self) -> Iterator[str]:
         """The documents of all files."""
-        for number, file in enumerate(self._files):
+        for number in range(len(self._files)):
             self._now = number
             yield from self.texts_of(number)
-            with readable(file):
-                if _stamp(file) != self._stamps[number]:
-                    raise UserError(f"{file} has changed since reading began; start again")
 
     def texts_of(self, number: int) -> Iterator[str]:
         """The documents of one file."""
-        kind = FORMATS[format_of(self._files[number])]
+        file = self._files[number]
+        kind = FORMATS[format_of(file)]
         values = {"field": self._field, "document": self._document}
-        return kind.read(self._files[number], values[kind.option])
+        yield from kind.read(file, values[kind.option])
+        with readable(file):
+            if _stamp(file) != self._stamps[number]:
+                raise UserError(f"{file} has changed since reading began; start again")
 
     def part(self) -> float:
         """Which part of all bytes has been read."""

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from unmask.data.blocks import Blocks
-from unmask.data.order import sample_blocks
+from unmask.data.blocks import Drawn, TrainingText
 from unmask.diffusion.noise import Stream, uniform
 from unmask.model.late import Bounds
 from unmask.recipe.objective import Objective, Observers
@@ -53,7 +52,7 @@ class Batch:
 
 def draw_batches(
     recipe: Recipe,
-    blocks: Blocks,
+    text: TrainingText,
     config: TrainConfig,
     *,
     seed: int,
@@ -79,25 +78,28 @@ def draw_batches(
         batch_size=config.batch_size,
         observers=observers,
     )
-    n_tokens = sum(int(blocks.lengths_of(_blocks(p, blocks, seed, step)).sum()) for p in portions)
+    mine = slots if mine is None else mine
+    asked = torch.cat([portion.among(mine).sequences for portion in portions])
+    drawn = text.step(seed, step, portions[0].n_sequences, asked)
+    n_tokens = sum(int(drawn.lengths_of(portion.sequences).sum()) for portion in portions)
     phases = {"causal" if p.objective.causal else "masked" for p in portions if len(p.slots)}
     phase = phases.pop() if len(phases) == 1 else "mixed"
     micro_batches = [
         among
-        for part in (slots if mine is None else mine).tensor_split(config.accumulation)
+        for part in mine.tensor_split(config.accumulation)
         for among in (portion.among(part) for portion in portions)
         if len(among.slots)
     ]
     for number, portion in enumerate(micro_batches, 1):
-        batch = _draw(portion, blocks, seed, step, device, n_tokens)
+        batch = _draw(portion, drawn, seed, step, device, n_tokens)
         yield replace(batch, phase=phase, last=number == len(micro_batches))
 
 
 def _draw(
-    portion: Portion, blocks: Blocks, seed: int, step: int, device: torch.device, n_tokens: int
+    portion: Portion, drawn: Drawn, seed: int, step: int, device: torch.device, n_tokens: int
 ) -> Batch:
     objective, masking = portion.objective, portion.objective.masking
-    x, valid = blocks.batch(_blocks(portion, blocks, seed, step))
+    x, valid = drawn.batch(portion.sequences)
     length = x.shape[1]
     place = CPU if masking.float64 else device  # where masks are computed
     mask = masking.mask(
@@ -136,7 +138,3 @@ def _draw(
         phase="",
         last=False,
     )
-
-
-def _blocks(portion: Portion, blocks: Blocks, seed: int, step: int) -> Tensor:
-    return sample_blocks(seed, step, portion.sequences, portion.n_sequences, blocks.parts)

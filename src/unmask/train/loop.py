@@ -11,11 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from unmask.data.load import Data
-from unmask.data.order import sample_blocks
 from unmask.model.transformer import Transformer
 from unmask.recipe.recipe import Recipe
 from unmask.train.batch import draw_batches
@@ -91,6 +89,7 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
     progress = Progress()
     if (checkpoint := find_checkpoint(checkpoints)) is not None:
         state.restore(checkpoint)
+        data.train.restore(checkpoint.tensors)
         progress = checkpoint.progress
     sinks, blocks = list[Sink](), list[Sink]()
     if processes.main:
@@ -205,9 +204,10 @@ def train(  # noqa: PLR0915 - one page, top to bottom, on purpose
                 record("train", {**summary, "learning_rate": rate, "phase": taken.phase})
             if due:
                 progress = evaluate()
+            position = data.train.position(processes.gather) if save else {}
             if save and processes.main:
                 with nullcontext() if stopped or last else told_if_not_written():
-                    save_checkpoint(checkpoints, progress, state.files())
+                    save_checkpoint(checkpoints, progress, state.files() | position)
                     prune(checkpoints, config.keep)
             watch.start()
     for sink in (*sinks, *blocks):
@@ -219,10 +219,10 @@ def _failure(
     step: int, data: Data, seed: int, batch_size: int, checkpoints: Path
 ) -> TrainingFailed:
     """Say which step went wrong, on which blocks (counters tell), and what to go back to."""
-    blocks = sample_blocks(seed, step, torch.arange(batch_size), batch_size, data.train.parts)
     good = last_whole(checkpoints)
     return TrainingFailed(
-        f"the loss or a gradient is not finite at step {step} (training blocks "
-        f"{blocks.tolist()}); last good checkpoint: {good or 'none yet'}; "
+        f"the loss or a gradient is not finite at step {step} "
+        f"({data.train.named(seed, step, batch_size)}); "
+        f"last good checkpoint: {good or 'none yet'}; "
         "a lower train.learning_rate or a longer train.warmup_steps may help"
     )
