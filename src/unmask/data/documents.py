@@ -64,10 +64,12 @@ class Shard:
     Attributes:
         name: for messages.
         read: starts a new reading; texts without a single character may be among its texts.
+        size: of the text, in any unit that is the same for all shards of the corpus.
     """
 
     name: str
     read: Callable[[], Iterator[str]]
+    size: int = 1
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,10 @@ def file_shards(spec: str, options: dict[str, str], name: str) -> Shards:
     names = [file.relative_to(found.root).as_posix() for file in found.files]
     sizes = [size for size, _ in stamps]
     identity = digest("file shards", 1, names, sizes, chosen.field, chosen.document)
-    shards = (Shard(str(file), partial(reading.texts_of, k)) for k, file in enumerate(found.files))
+    shards = [
+        Shard(str(file), partial(reading.texts_of, k), size)
+        for k, (file, size) in enumerate(zip(found.files, sizes, strict=True))
+    ]
     return Shards(name, identity, tuple(shards))
 
 

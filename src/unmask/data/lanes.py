@@ -5,7 +5,6 @@ can read any lanes, from any block on, if they know the `Place` where it begins.
 """
 
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
@@ -25,7 +24,7 @@ from unmask.diffusion.noise import Stream
 # Documents encoded in one call.
 _DOCUMENTS_AT_A_TIME = 64
 _LETTERS_AT_A_TIME = 2**17
-_MANY = 16  # shards a lane, from which on it does not matter that some lanes have one more
+_UNEVEN = 1.1  # how much more text one lane may have than another
 
 
 class Place(NamedTuple):
@@ -88,15 +87,20 @@ class Corpus:
     weight: int = 1
 
     def pieces(self, lane: int, lanes: int) -> list[Piece]:
-        """What of the shards is a lane's: no row is two lanes', and all lanes have equal parts.
+        """What of the shards is a lane's: no row is two lanes', and all lanes have about as much.
 
         Shards are cut only where the lanes cannot share them evenly: each lane that has a part of
         one reads all of it.
         """
-        n = len(self.shards)
-        of = 1 if n >= _MANY * lanes else lanes // math.gcd(n, lanes)
-        mine = range(lane, n * of, lanes)
+        of = next(k for k in range(1, lanes + 1) if lanes % k == 0 and self._is_even(k, lanes))
+        mine = range(lane, len(self.shards) * of, lanes)
         return [Piece(self.shards[k // of], self.held_out[k // of], k % of, of) for k in mine]
+
+    def _is_even(self, of: int, lanes: int) -> bool:
+        """Whether the lanes have about as much each where every shard is cut into so many parts."""
+        sizes = [shard.size for shard in self.shards for _ in range(of)]
+        sums = [sum(sizes[lane::lanes]) for lane in range(lanes)]
+        return of == lanes or max(sums) <= _UNEVEN * min(sums)
 
 
 @dataclass(frozen=True)
