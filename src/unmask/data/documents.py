@@ -112,28 +112,27 @@ def joined(parts: Sequence[Documents]) -> Documents:
 
 def first_documents(
     name: str, shards: Sequence[Shard], n: int
-) -> tuple[Documents, tuple[int, ...]]:
+) -> tuple[Documents, list[tuple[Shard, int]]]:
     """The first n documents of some shards, in memory; fewer where there are no more.
 
     Returns:
-        Them, and how many rows of each shard they are.
+        Them, and the shards that are not read to their end, with how many rows of each are read.
 
     Raises:
         UserError: there is none.
     """
-    texts, rows = list[str](), list[int]()
+    texts, left = list[str](), list[tuple[Shard, int]]()
     for shard in shards:
-        row = 0
-        if len(texts) < n:
-            for row, text in enumerate(shard.read(), 1):  # noqa: B007
-                texts.extend([text] if text else [])
-                if len(texts) == n:
-                    break
-        rows.append(row)
+        rows = enumerate(shard.read(), 1) if len(texts) < n else iter([(0, "")])
+        for row, text in rows:
+            texts.extend([text] if text else [])
+            if len(texts) == n:
+                left.append((shard, row))
+                break
     if not texts:
         raise UserError(f"{name} holds no text")
     whose = f"the first {counted(len(texts), 'document')} of {name}"
-    return Documents(whose, digest("texts", 1, texts), lambda: iter(texts)), tuple(rows)
+    return Documents(whose, digest("texts", 1, texts), lambda: iter(texts)), left
 
 
 def digest(*parts: Any) -> str:

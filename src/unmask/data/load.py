@@ -304,17 +304,19 @@ def _stream_splits(config: CorpusConfig, display: Display) -> tuple[list[_Stream
     shares = open_shards(config.source, display.silent)
     streams, valid, n = list[_StreamOf](), _Split(), config.valid_documents
     for spec, shards, weight in ((s.spec, s.shards, s.weight) for s in shares):
-        held_out = tuple(0 for _ in shards.train)
+        left = [(shard, 0) for shard in shards.train]
         if config.valid_source is None and shards.valid:
             valid.append(_Part(spec, weight, first_documents(shards.name, shards.valid, n)[0]))
         elif config.valid_source is None:
-            documents, held_out = first_documents(shards.name, shards.train, n)
+            documents, left = first_documents(shards.name, shards.train, n)
             valid.append(_Part(spec, weight, documents))
-        corpus = Corpus(shards.name, shards.train, held_out, weight)
-        if config.valid_source is None and next(beginning(corpus), None) is None:
+        first_rows = tuple(row for _, row in left)
+        corpus = Corpus(shards.name, tuple(shard for shard, _ in left), first_rows, weight)
+        if next(beginning(corpus), None) is None:
             raise UserError(
-                f"{shards.name} has no document after the first {n:,}, which are validation text; "
-                "choose a smaller corpus.valid_documents, or give corpus.valid_source"
+                f"{shards.name} has no document to train on after the first {n:,}, which are "
+                "validation text; choose a smaller corpus.valid_documents, or give "
+                "corpus.valid_source"
             )
         streams.append(_StreamOf(shards.identity, corpus))
     if config.valid_source is not None:

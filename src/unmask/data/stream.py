@@ -6,6 +6,7 @@ encodes and packs the lanes that its samples come from, in workers, ahead of the
 """
 
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,8 +30,9 @@ from unmask.diffusion.noise import Stream
 STATE = "stream"
 """The file of a checkpoint that says where the stream is."""
 
-_TOKENS_AT_A_TIME = 2**15  # in a message from a worker
-_MESSAGES_AHEAD = 4  # of each worker
+# In a message from a worker: few enough that the first comes soon.
+_TOKENS_AT_A_TIME, _BLOCKS_AT_A_TIME = 2**15, 64
+_MESSAGES_AHEAD = 8  # of each worker
 _FEWEST_PLACES = 8  # of a lane in a batch: with fewer, its texts would always have the same rates
 _MEASURED_TOKENS = 2**21
 
@@ -48,7 +50,8 @@ class _Reader(IterableDataset):  # type: ignore[type-arg]
 
     def __init__(self, lanes: list[Lane], firsts: list[int], places: list[list[Place]]) -> None:
         self._lanes, self._firsts, self._places = lanes, firsts, places
-        self._at_a_time = max(1, _TOKENS_AT_A_TIME // lanes[0].packing.block_size)
+        most = max(1, _TOKENS_AT_A_TIME // lanes[0].packing.block_size)
+        self._at_a_time = min(most, _BLOCKS_AT_A_TIME)
 
     def __iter__(self) -> Iterator[_Message]:
         worker = get_worker_info()
@@ -198,17 +201,19 @@ class TextStream:
             [int(self._taken[k]) for k in numbers],
             [self._places[k] for k in numbers],
         )
-        loader = DataLoader(
-            reader,
-            batch_size=None,
-            num_workers=self._workers(len(numbers)),
-            collate_fn=_as_it_is,
-            prefetch_factor=_MESSAGES_AHEAD,
-            multiprocessing_context=forking(),
-            worker_init_fn=_begin_worker,
-        )
-        with one_thread_each():
-            self._messages = iter(loader)
+        with one_thread_each(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of more workers than cores: as they were asked for
+            self._messages = iter(
+                DataLoader(
+                    reader,
+                    batch_size=None,
+                    num_workers=self._workers(len(numbers)),
+                    collate_fn=_as_it_is,
+                    prefetch_factor=_MESSAGES_AHEAD,
+                    multiprocessing_context=forking(),
+                    worker_init_fn=_begin_worker,
+                )
+            )
 
     def _workers(self, lanes: int) -> int:
         """As many as can share the lanes evenly: so none runs ahead of the others."""
