@@ -54,7 +54,7 @@ from unmask.train.processes import EndedElsewhere, Processes, restarted, started
 
 CONTINUABLE = {
     f"train.{name}" for name in ("steps", "device", "parallel", "keep", "save_every", "log_to")
-}
+} | {"corpus.processes"}
 """What may differ when a run is resumed; anything else would make it another run."""
 
 
@@ -189,7 +189,7 @@ def settle_recipe(config: Config, data: Data, console: Console) -> Config:
     if not is_auto(config.recipe):
         return config
     with console.status("bell:auto: measuring the locality of the training text"):
-        locality = mutual_information(read_text(data.train))
+        locality = mutual_information(read_text(data.train.measured()))
     bell = recommended_bell(locality).recipe.partition(":")[2]
     recipe = with_bell(config.recipe, bell)
     console.print(f"{config.recipe}: {recipe}, by the locality of the training text")
@@ -383,13 +383,14 @@ def _introduce(config: Config, data: Data, model: Network, folder: Path, console
     """Print what is about to be trained, on what, and the number to beat."""
     total, inner = parameter_count(model)
     train_facts, valid_facts = data.facts["train"], data.facts["valid"]
+    to_train = f"{train_facts['tokens']:,} tokens" if "tokens" in train_facts else "a stream"
     lines = {
         "run": folder,
         "recipe": config.recipe,
         "model": f"{total:,} parameters ({inner:,} without embedding and head)",
         "corpus": f"{config.corpus.source}, tokenizer {config.corpus.tokenizer}, transform "
         f"{config.corpus.transform}: "
-        f"{train_facts['tokens']:,} tokens to train on, {valid_facts['tokens']:,} to validate",
+        f"{to_train} to train on, {valid_facts['tokens']:,} to validate",
         "unigram": f"{data.valid.unigram_entropy():.4f} nats/token, the entropy of the validation "
         "text's token frequencies: what a model without context reaches",
     }

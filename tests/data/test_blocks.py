@@ -93,7 +93,7 @@ class TestWrap:
         assert blocks.n_tokens == len(stream)
 
     def test_large_documents(self, monkeypatch):
-        monkeypatch.setattr("unmask.data.blocks._LETTERS_AT_A_TIME", 100)
+        monkeypatch.setattr("unmask.data.encode._LETTERS_AT_A_TIME", 100)
         texts = ["x" * 250, "y" * 30, "z" * 80, "w"]
         stream = [i for text in texts for i in [*text.encode(), SEPARATOR]]
         blocks = packed(texts, 5, "wrap")

@@ -94,8 +94,10 @@ def assert_the_same_run(a: Path, b: Path, step: int) -> None:
 
 
 LATE = ["--model.late", 1, "--train.accumulation", 2]
+STREAM = ["--corpus.streaming", "--corpus.valid-documents", 20, "--corpus.lanes", 2]
 CASES = [
     ("fast:next-token=0.5@0.5/0@0.5", 2, LATE),
+    ("bell", 2, [*STREAM, "--train.batch-size", 17]),
     *(
         pytest.param(recipe, size, options, marks=pytest.mark.slow)
         for recipe, size, options in [
@@ -105,6 +107,7 @@ CASES = [
             ("adaptive", 2, []),
             ("mirror", 4, ["--train.accumulation", 2]),
             ("puma", 2, []),
+            ("mirror", 2, STREAM),
             ("ar", 2, ["--train.recompute"]),
             # a micro-batch of each kind on one process, of one kind on the other
             ("bell:next-token=0.2", 2, ["--train.batch-size", 3]),
@@ -219,6 +222,24 @@ def test_a_divided_checkpoint_without_room_is_told_and_training_goes_on(
         in capfd.readouterr().out
     )
     assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step-00000006"]
+
+
+@pytest.mark.slow
+def test_a_stream_goes_on_with_other_numbers_of_processes(
+    unmask: Call, small: list[str], tmp_path: Path
+) -> None:
+    """Each of two reads one of the lanes, and what they save says where both are."""
+    options = [*small, *STREAM, "--validation.every", 4, "--recipe", "bell"]
+    options += ["--train.batch-size", 16]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert unmask("train", "--run", whole, *options, "--train.steps", 12)[0] == 0
+    assert together(2, "--run", parts, *options, "--train.steps", 4) == [0, 0]
+    assert unmask("train", "--run", parts, "--resume", "--train.steps", 8)[0] == 0
+    assert together(2, "--run", parts, "--resume", "--train.steps", 12) == [0] * 2
+    assert_the_same_run(whole, parts, 12)
+    where = (weights(run, 12, "stream") for run in (whole, parts))
+    for a, b in zip(*(sorted(found.items()) for found in where), strict=True):
+        assert a[0] == b[0] and a[1].equal(b[1])
 
 
 @pytest.mark.slow

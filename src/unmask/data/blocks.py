@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unmask.base.files import write_whole
-from unmask.data.coverage import WHOLE, CharacterCount, Coverage, count_of
-from unmask.data.order import Part
+from unmask.data.coverage import WHOLE, CharacterCount, Coverage
+from unmask.data.encode import encoded, token_type
+from unmask.data.order import Part, sample_blocks
 from unmask.data.tokenizers import Tokenizer
 from unmask.data.transforms import token_order
 
 _FACTS, _TOKENS, _LENGTHS = "facts.json", "tokens.bin", "lengths.bin"
-# Documents encoded in one call: enough for all cores, few enough to hold their tokens in memory.
-_DOCUMENTS_AT_A_TIME = 1000
-_LETTERS_AT_A_TIME = 2**23
 _TOKENS_AT_A_TIME = 2**22
 
 
@@ -105,6 +103,73 @@ class Blocks:
         p = counts[counts > 0] / counts.sum()
         return float(-(p * np.log(p)).sum())
 
+    # --- as a training text (`TrainingText`) ------------------------------------------------------
+
+    def step(self, seed: int, step: int, n: int, mine: Tensor) -> "Drawn":
+        """A step's blocks, by the counters alone."""
+        return Drawn(self, sample_blocks(seed, step, torch.arange(n), n, self.parts))
+
+    def named(self, seed: int, step: int, n: int) -> str:
+        """Their numbers."""
+        return (
+            f"training blocks {sample_blocks(seed, step, torch.arange(n), n, self.parts).tolist()}"
+        )
+
+    def measured(self) -> "Blocks":
+        """All of it."""
+        return self
+
+    def position(self, gather: Callable[[Tensor], Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Nothing: the step says where a run is."""
+        return {}
+
+    def restore(self, tensors: Callable[[str], dict[str, Tensor]]) -> None:
+        """Nothing to do."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The sequences of a training step.
+
+    Attributes:
+        blocks: among which they are.
+        indices: (n,) int64, which block each sequence is.
+    """
+
+    blocks: Blocks
+    indices: Tensor
+
+    def batch(self, sequences: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Some of the sequences that were asked for, as `Blocks.batch` gives them."""
+        return self.blocks.batch(self.indices[sequences])
+
+    def lengths_of(self, sequences: Tensor) -> Tensor:
+        """Tokens before the padding of any sequences, (b,) int64."""
+        return self.blocks.lengths_of(self.indices[sequences])
+
+
+class TrainingText(Protocol):
+    """What training asks of a text: blocks at hand, or `unmask.data.stream.TextStream`."""
+
+    def step(self, seed: int, step: int, n: int, mine: Tensor) -> Drawn:
+        """The sequences of a step, of which this process needs those of ``mine`` (b,) int64."""
+
+    def named(self, seed: int, step: int, n: int) -> str:
+        """What they are called in a message."""
+
+    def measured(self) -> Blocks:
+        """What is measured where a recipe goes by the training text."""
+
+    def position(self, gather: Callable[[Tensor], Tensor]) -> dict[str, dict[str, Tensor]]:
+        """What a checkpoint holds of where the text is: file name -> tensors.
+
+        Args:
+            gather: (N, ...) -> the rows of all processes; each process calls it as often.
+        """
+
+    def restore(self, tensors: Callable[[str], dict[str, Tensor]]) -> None:
+        """Go on from a checkpoint, whose tensors ``tensors`` gives by the file's name."""
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -170,7 +235,7 @@ Packed = Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
 def wrap(
-    documents: Iterable[NDArray[np.int64]],
+    documents: Iterable[NDArray[Any]],
     block_size: int,
     separator: int,
     *,
@@ -193,7 +258,7 @@ def wrap(
         yield last, np.array([len(rest)])
 
 
-def pad(documents: Iterable[NDArray[np.int64]], block_size: int, separator: int) -> Packed:
+def pad(documents: Iterable[NDArray[Any]], block_size: int, separator: int) -> Packed:
     """One document a block: cut off at its end, or closed by a separator and padded with more."""
     for tokens in documents:
         block = np.full((1, block_size), separator, dtype=np.int64)
@@ -211,24 +276,32 @@ PACKINGS: dict[str, Callable[..., Packed]] = {
 
 
 def write_blocks(
-    folder: Path, documents: Iterable[str], tokenizer: Tokenizer, block_size: int, packing: str
+    folder: Path,
+    documents: Iterable[str],
+    tokenizer: Tokenizer,
+    block_size: int,
+    packing: str,
+    processes: int = 1,
 ) -> None:
-    """Pack documents into files that `read_blocks` opens; memory does not grow with the corpus."""
+    """Pack documents into files that `read_blocks` opens; memory does not grow with the corpus.
+
+    Args:
+        processes: that encode (see `unmask.data.encode.encoded`); the files are the same for any.
+    """
     count = {"documents": 0, "bytes": 0, "tokens": 0, "unknown_tokens": 0, "blocks": 0}
     characters = CharacterCount()
 
-    def encoded() -> Iterator[NDArray[np.int64]]:
-        for some in _groups(documents):
-            characters.add(some)
-            for text, tokens in zip(some, tokenizer.encode(some), strict=True):
-                count["documents"] += 1
-                count["bytes"] += len(text.encode())
-                count["tokens"] += len(tokens) + 1
-                count["unknown_tokens"] += count_of(tokenizer.unknown_ids, tokens)
-                yield tokens
+    def tokens_of_documents() -> Iterator[NDArray[Any]]:
+        for some in encoded(documents, tokenizer, processes):
+            characters.merge(some.characters)
+            count["documents"] += len(some.lengths)
+            count["bytes"] += some.n_bytes
+            count["tokens"] += len(some.tokens) + len(some.lengths)
+            count["unknown_tokens"] += some.n_unknown
+            yield from some.documents()
 
-    dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
-    packed = PACKINGS[packing](encoded(), block_size, tokenizer.separator_id)
+    dtype = token_type(tokenizer)
+    packed = PACKINGS[packing](tokens_of_documents(), block_size, tokenizer.separator_id)
     with (folder / _TOKENS).open("wb") as tokens_file, (folder / _LENGTHS).open("wb") as lengths:
         for some_blocks, some_lengths in packed:
             tokens_file.write(some_blocks.astype(dtype).tobytes())
@@ -242,18 +315,23 @@ def write_blocks(
     write_whole(folder / _FACTS, json.dumps(asdict(facts)).encode())
 
 
-def _groups(documents: Iterable[str]) -> Iterator[list[str]]:
-    """Lists of documents to encode together."""
-    group: list[str] = []
-    letters = 0
-    for text in documents:
-        group.append(text)
-        letters += len(text)
-        if len(group) == _DOCUMENTS_AT_A_TIME or letters >= _LETTERS_AT_A_TIME:
-            yield group
-            group, letters = [], 0
-    if group:
-        yield group
+def pack_in_memory(
+    texts: Iterable[str], tokenizer: Tokenizer, block_size: int, packing: str, most_tokens: int
+) -> Blocks:
+    """Pack the first texts, until they have so many tokens."""
+    documents, n_tokens, n_bytes = list[NDArray[Any]](), 0, 0
+    for some in encoded(texts, tokenizer, processes=1):
+        documents.extend(some.documents())
+        n_tokens += len(some.tokens) + len(some.lengths)
+        n_bytes += some.n_bytes
+        if n_tokens >= most_tokens:
+            break
+    packed = list(PACKINGS[packing](documents, block_size, tokenizer.separator_id))
+    tokens = [np.zeros((0, block_size), np.int64), *(blocks for blocks, _ in packed)]
+    lengths = [np.zeros(0, np.int64), *(some for _, some in packed)]
+    held = np.concatenate(lengths).astype(np.int32)
+    full = bool((held == block_size).all())
+    return Blocks(np.concatenate(tokens), None if full else held, n_tokens, n_bytes)
 
 
 def read_facts(folder: Path) -> Facts | None:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from unmask.base.errors import unknown
+from unmask.base.numbers import LARGEST_COUNT
 from unmask.base.section import Section
 
 
@@ -45,6 +46,39 @@ class CorpusConfig(Section):
         description="order that a block's tokens are read in: none, permute-positions, "
         "shuffle-tokens, reverse (one fixed order of the positions; an order of each block's "
         "own; backwards)",
+    )
+
+    processes: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="processes that turn text into tokens, with the same result; 0: one a core",
+    )
+
+    streaming: bool = Field(
+        False,
+        description="read the training text while training instead of packing it before: for "
+        "corpora larger than memory or disk",
+    )
+    shuffle: int = Field(
+        10_000,
+        ge=1,
+        le=LARGEST_COUNT,
+        description="streaming: documents that are shuffled among each other, and held in memory",
+    )
+    lanes: int = Field(
+        8,
+        ge=1,
+        le=4096,
+        description="streaming: parts of the text that are read side by side, which processes "
+        "and their workers divide between them; best a number that divides the number of files",
+    )
+    valid_documents: int = Field(
+        1000,
+        ge=1,
+        le=LARGEST_COUNT,
+        description="streaming: the first so many documents are validation text, of the source's "
+        "own validation split if it has one",
     )
 
     @field_validator("source", "valid_source", mode="before")

@@ -73,9 +73,16 @@ class CharacterCount:
     def add(self, texts: Iterable[str]) -> None:
         """Count the characters of some texts."""
         points = np.frombuffer("".join(texts).encode("utf-32-le"), dtype=np.uint32)
-        found = np.bincount(points, minlength=len(self._counts))
-        found[: len(self._counts)] += self._counts
-        self._counts = found
+        self._take(np.bincount(points))
+
+    def merge(self, other: "CharacterCount") -> None:
+        """Take in what another has counted."""
+        self._take(other._counts)
+
+    def _take(self, counts: NDArray[np.int64]) -> None:
+        shorter, longer = sorted((self._counts, counts), key=len)
+        self._counts = longer.copy()
+        self._counts[: len(shorter)] += shorter
 
     def lost_bytes(self, tokenizer: Tokenizer) -> int:
         """UTF-8 bytes of the characters that change nothing: neither alone nor after another."""

@@ -115,4 +115,5 @@ def detokenized(documents: Documents, name: str) -> Documents:
         name=documents.name,
         identity=digest(documents.identity, "detokenize", 1, name),
         read=lambda: map(rule, documents),
+        read_part=documents.read_part,
     )

@@ -5,11 +5,10 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
 from typing import Any
 
 from unmask.base.errors import UserError
-from unmask.base.wording import listed
+from unmask.base.wording import counted, listed
 
 _FIELDS_NAMED = 12
 
@@ -22,11 +21,13 @@ class Documents:
         name: what the user called them, for messages.
         identity: SHA-256 (hex) of what they are; equal identities mean equal texts in equal order.
         read: starts a new reading. Texts without a single character are left out.
+        read_part: which part of them the last reading has read, from 0 to 1; None: not known.
     """
 
     name: str
     identity: str
     read: Callable[[], Iterator[str]]
+    read_part: Callable[[], float | None] = lambda: None
 
     def __iter__(self) -> Iterator[str]:
         """Read the documents from the start.
@@ -56,15 +57,82 @@ class Source:
     summary: str = ""
 
 
+@dataclass(frozen=True)
+class Shard:
+    """A part of a corpus that is read by itself: a file, or a part of a data set.
+
+    Attributes:
+        name: for messages.
+        read: starts a new reading; texts without a single character may be among its texts.
+        size: of the text, in any unit that is the same for all shards of the corpus.
+    """
+
+    name: str
+    read: Callable[[], Iterator[str]]
+    size: int = 1
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A corpus that is read as a stream: training shards and, where there are, validation shards.
+
+    Attributes:
+        name: what the user called it.
+        identity: SHA-256 (hex) of what can be told without reading it: names, sizes, revisions.
+    """
+
+    name: str
+    identity: str
+    train: tuple[Shard, ...]
+    valid: tuple[Shard, ...] = ()
+
+
 def joined(parts: Sequence[Documents]) -> Documents:
     """One part after another; a single one as it is."""
     if len(parts) == 1:
         return parts[0]
+    done = 0
+
+    def read() -> Iterator[str]:
+        nonlocal done
+        for done, part in enumerate(parts):  # noqa: B007 - it is of the outer function
+            yield from part
+
+    def read_part() -> float | None:
+        within = parts[done].read_part()
+        return None if within is None else (done + within) / len(parts)
+
     return Documents(
         name=" + ".join(part.name for part in parts),
         identity=digest("joined", 1, [part.identity for part in parts]),
-        read=lambda: chain.from_iterable(parts),
+        read=read,
+        read_part=read_part,
     )
+
+
+def first_documents(
+    name: str, shards: Sequence[Shard], n: int
+) -> tuple[Documents, list[tuple[Shard, int]]]:
+    """The first n documents of some shards, in memory; fewer where there are no more.
+
+    Returns:
+        Them, and the shards that are not read to their end, with how many rows of each are read.
+
+    Raises:
+        UserError: there is none.
+    """
+    texts, left = list[str](), list[tuple[Shard, int]]()
+    for shard in shards:
+        rows = enumerate(shard.read(), 1) if len(texts) < n else iter([(0, "")])
+        for row, text in rows:
+            texts.extend([text] if text else [])
+            if len(texts) == n:
+                left.append((shard, row))
+                break
+    if not texts:
+        raise UserError(f"{name} holds no text")
+    whose = f"the first {counted(len(texts), 'document')} of {name}"
+    return Documents(whose, digest("texts", 1, texts), lambda: iter(texts)), left
 
 
 def digest(*parts: Any) -> str:
@@ -137,6 +205,7 @@ def hold_out(documents: Documents, fraction: float) -> tuple[Documents, Document
             name=f"the {name} split of {documents.name}",
             identity=digest(documents.identity, "hold out", fraction, name),
             read=lambda: (text for text in documents if (_hash(text) < cut()) is held_out),
+            read_part=documents.read_part,
         )
 
     return side("training", False), side("validation", True)

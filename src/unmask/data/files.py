@@ -17,8 +17,17 @@ from unmask.base.files import sha256_of
 from unmask.base.paths import exists, missing_path
 from unmask.base.spec import build
 from unmask.base.wording import counted, listed
-from unmask.data.documents import Documents, Source, column_of, digest, missing_field, text_at
-from unmask.data.streams import COMPRESSIONS, readable, text_lines
+from unmask.data.documents import (
+    Documents,
+    Shard,
+    Shards,
+    Source,
+    column_of,
+    digest,
+    missing_field,
+    text_at,
+)
+from unmask.data.streams import COMPRESSIONS, followed, position, readable, text_lines
 
 _NAMED = 3  # of the things that are left out
 
@@ -78,8 +87,33 @@ def open_files(spec: str, options: dict[str, str], name: str) -> Source:
             stamps.append(_stamp(file))
             contents.append([file.relative_to(found.root).as_posix(), sha256_of(file)])
     identity = digest("files", 1, contents, chosen.field, chosen.document)
-    read = partial(_read, found.files, stamps, chosen)
-    return Source(Documents(name, identity, read), summary=found.summary())
+    reading = _Reading(found.files, stamps, chosen)
+    documents = Documents(name, identity, reading.texts, reading.part)
+    return Source(documents, summary=found.summary())
+
+
+def file_shards(spec: str, options: dict[str, str], name: str) -> Shards:
+    """Open the files that `open_files` opens as shards of a stream, without reading them.
+
+    Raises:
+        UserError: as `open_files`.
+    """
+    chosen = build(FileOptions, options, f"corpus {name!r}")
+    found = find_files(spec)
+    _check_options(chosen, {format_of(file) for file in found.files}, name)
+    stamps = []
+    for file in found.files:
+        with readable(file):
+            stamps.append(_stamp(file))
+    reading = _Reading(found.files, stamps, chosen)
+    names = [file.relative_to(found.root).as_posix() for file in found.files]
+    sizes = [size for size, _ in stamps]
+    identity = digest("file shards", 1, names, sizes, chosen.field, chosen.document)
+    shards = [
+        Shard(str(file), partial(reading.texts_of, k), size)
+        for k, (file, size) in enumerate(zip(found.files, sizes, strict=True))
+    ]
+    return Shards(name, identity, tuple(shards))
 
 
 # --- which files ------------------------------------------------------------------------------
@@ -204,17 +238,39 @@ def _check_options(options: FileOptions, suffixes: set[str], name: str) -> None:
         raise unknown("document", options.document, ["auto", *_CUTS])
 
 
-def _read(files: list[Path], stamps: list[Any], options: FileOptions) -> Iterator[str]:
-    document = options.document or "auto"
-    if document == "auto" and sum(format_of(file) == ".txt" for file in files) > 1:
-        document = "file"
-    values = {"field": options.field or "text", "document": document}
-    for file, stamp in zip(files, stamps, strict=True):
+class _Reading:
+    """Reads files one after another, and knows how far it is."""
+
+    def __init__(
+        self, files: list[Path], stamps: list[tuple[int, int]], options: FileOptions
+    ) -> None:
+        self._files, self._stamps, self._field = files, stamps, options.field or "text"
+        self._document = options.document or "auto"
+        if self._document == "auto" and sum(format_of(file) == ".txt" for file in files) > 1:
+            self._document = "file"
+        self._sizes: list[int] = [size for size, _ in stamps]
+        self._now = 0
+
+    def texts(self) -> Iterator[str]:
+        """The documents of all files."""
+        for number in range(len(self._files)):
+            self._now = number
+            yield from self.texts_of(number)
+
+    def texts_of(self, number: int) -> Iterator[str]:
+        """The documents of one file."""
+        file = self._files[number]
         kind = FORMATS[format_of(file)]
+        values = {"field": self._field, "document": self._document}
         yield from kind.read(file, values[kind.option])
         with readable(file):
-            if _stamp(file) != stamp:
+            if _stamp(file) != self._stamps[number]:
                 raise UserError(f"{file} has changed since reading began; start again")
+
+    def part(self) -> float:
+        """Which part of all bytes has been read."""
+        done = sum(self._sizes[: self._now]) + position(self._files[self._now])
+        return done / max(sum(self._sizes), 1)
 
 
 def _stamp(file: Path) -> tuple[int, int]:
@@ -283,11 +339,12 @@ def _read_parquet(path: Path, field: str) -> Iterator[str]:
     with readable(path, pyarrow.ArrowException):
         table = pyarrow.parquet.ParquetFile(path)
         column = column_of(field, table.schema_arrow.names, str(path))
-        number = 0
-        for batch in table.iter_batches(batch_size=1000, columns=[column]):
-            for value in _column(batch, path, number):
-                number += 1
-                yield text_at({column: value}, field, f"{path}, row {number}")
+        number, n_bytes, rows = 0, path.stat().st_size, max(table.metadata.num_rows, 1)
+        with followed(path, lambda: n_bytes * number // rows):
+            for batch in table.iter_batches(batch_size=1000, columns=[column]):
+                for value in _column(batch, path, number):
+                    number += 1
+                    yield text_at({column: value}, field, f"{path}, row {number}")
 
 
 def _column(batch: Any, path: Path, number: int) -> list[Any]:

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from unmask.base.errors import UserError
 from unmask.base.hub import loading
-from unmask.data.documents import Documents, Source, column_of, digest, text_at
+from unmask.data.documents import Documents, Shard, Shards, Source, column_of, digest, text_at
 
 
 @dataclass(frozen=True)
@@ -80,23 +81,74 @@ def open_hub(options: HubOptions, spec: str, quiet: bool) -> Source:
     return Source(train, valid)
 
 
+def hub_shards(options: HubOptions, spec: str, quiet: bool) -> Shards:
+    """Open a dataset as a stream, of which nothing is kept on disk.
+
+    Raises:
+        UserError: as `open_hub`.
+    """
+    train = _stream(options, options.split, quiet)
+    valid = _stream(options, options.valid, quiet) if options.valid else ()
+    identity = digest("hf shards", 1, asdict(options), len(train), len(valid))
+    return Shards(spec, identity, train, valid)
+
+
+def _stream(options: HubOptions, split: str, quiet: bool) -> tuple[Shard, ...]:
+    rows = _loaded(options, split, quiet, streaming=True)
+    columns = rows.column_names or list(next(iter(rows.take(1)), {}))
+    column = column_of(options.field, columns, f"the dataset {options.name!r}")
+    n = rows.num_shards
+    names = [f"the dataset {options.name!r}, split {split}, shard {k + 1} of {n}" for k in range(n)]
+    return tuple(
+        Shard(name, partial(_shard_texts, rows.shard(n, k), column, options.field, name))
+        for k, name in enumerate(names)
+    )
+
+
+def _shard_texts(rows: Any, column: str, field: str, name: str) -> Iterator[str]:
+    number = 0
+    try:
+        for batch in rows.select_columns([column]).iter(batch_size=100):
+            for value in batch[column]:
+                number += 1
+                yield text_at({column: value}, field, f"{name}, row {number}")
+    except UserError:
+        raise
+    except Exception as error:  # the network and the formats raise a great many kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{name} cannot be read after row {number}: {reason}") from error
+
+
 def _split(options: HubOptions, split: str, spec: str, quiet: bool) -> Documents:
+    rows = _loaded(options, split, quiet, streaming=False)
+    column_of(options.field, rows.column_names, f"the dataset {options.name!r}")
+    said = {key: value for key, value in asdict(options).items() if value or key != "data_dir"}
+    identity = digest("hf", 1, said, split, rows._fingerprint)  # as before there was a data_dir
+    number = 0
+
+    def read() -> Iterator[str]:
+        nonlocal number
+        for number, text in enumerate(_texts(rows, options.field), 1):  # noqa: B007 - for the last line
+            yield text
+
+    name = f"split {split} of {spec}"
+    return Documents(name, identity, read, lambda: number / max(len(rows), 1))
+
+
+def _loaded(options: HubOptions, split: str, quiet: bool, *, streaming: bool) -> Any:
     import datasets  # noqa: PLC0415
 
     config = f" and config {options.config}" if options.config else ""
     what = f"split {split}{config} of the dataset"
     with loading(options.name, what, "a dataset of the hub, or files, as a path"), _bars(quiet):
-        rows = datasets.load_dataset(
+        return datasets.load_dataset(
             options.name,
             options.config,
             split=split,
             revision=options.revision,
             data_dir=options.data_dir,
+            streaming=streaming,
         )
-    column_of(options.field, rows.column_names, f"the dataset {options.name!r}")
-    said = {key: value for key, value in asdict(options).items() if value or key != "data_dir"}
-    identity = digest("hf", 1, said, split, rows._fingerprint)  # as before there was a data_dir
-    return Documents(f"split {split} of {spec}", identity, partial(_texts, rows, options.field))
 
 
 def _texts(rows: Any, field: str) -> Iterator[str]:

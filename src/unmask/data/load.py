@@ -1,6 +1,6 @@
 """From a configuration to tokenizer and blocks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,14 +9,23 @@ from rich.console import Console
 
 from unmask.base.errors import UserError
 from unmask.base.wording import counted
-from unmask.data.blocks import Blocks, Facts, read_blocks, read_facts, write_blocks
+from unmask.data.blocks import (
+    Blocks,
+    Facts,
+    TrainingText,
+    read_blocks,
+    read_facts,
+    write_blocks,
+)
 from unmask.data.cache import cache_folder, kept
 from unmask.data.config import CorpusConfig
-from unmask.data.documents import Documents, Source, digest, hold_out, joined
+from unmask.data.documents import Documents, Source, digest, first_documents, hold_out, joined
+from unmask.data.lanes import Corpus, Packing
 from unmask.data.mixture import in_proportion, side_by_side
 from unmask.data.progress import Display
 from unmask.data.recorded import check_same_corpus
-from unmask.data.sources import Share, open_corpus
+from unmask.data.sources import Share, open_corpus, open_shards
+from unmask.data.stream import Settings, TextStream, beginning
 from unmask.data.tokenizers import Tokenizer, load_tokenizer
 
 
@@ -26,18 +35,29 @@ class Data:
 
     Attributes:
         tokenizer: of both splits.
-        train: training blocks.
+        train: training blocks, or the stream of them.
         valid: validation blocks; of a mixture, those of `unmask.data.mixture.in_proportion`.
         facts: what was read, fit for JSON: ``source``, ``sha256``, ``tokenizer``, ``transform``,
             and ``documents``, ``bytes``, ``lost_bytes``, ``tokens``, ``unknown_tokens`` and
             ``blocks`` of each split; in ``parts`` of a split the same for each corpus of a mixture,
-            with its ``weight`` and ``sha256``.
+            with its ``weight`` and ``sha256``. Of a stream ``train`` has ``shards`` alone.
     """
 
     tokenizer: Tokenizer
-    train: Blocks
+    train: TrainingText
     valid: Blocks
     facts: dict[str, Any]
+
+    @property
+    def blocks(self) -> Blocks:
+        """All training blocks.
+
+        Raises:
+            UserError: they are a stream.
+        """
+        if isinstance(self.train, Blocks):
+            return self.train
+        raise UserError("this needs all of the training text at once, so corpus.streaming false")
 
 
 class _Part(NamedTuple):
@@ -53,6 +73,8 @@ _Packed = tuple[Blocks, Facts]
 
 _COUNTS = ("documents", "bytes", "lost_bytes", "tokens", "unknown_tokens", "blocks")
 _VALID_FIELD = "corpus.valid_source"
+_TRAINED_ON = 2**25
+"""Letters of a stream that a tokenizer is trained on."""
 _MUCH = 0.9
 """A share of padding that is warned of."""
 
@@ -79,17 +101,18 @@ def load_data(
     """
     cache = cache_folder(cache)
     display = Display(console)
+    if config.streaming:
+        return _load_stream(config, cache, display, run)
     train, valid = _splits(config, console)
     if run is not None:
         _check_same(run, config, train, valid)
     text = joined([part.documents for part in train])  # which a bpe:N is trained on
     with display.stage("training the tokenizer") as watch:
         tokenizer = load_tokenizer(config.tokenizer, watch(text), text.identity, cache)
-    how = config.block_size, config.packing
+    how = config.block_size, config.packing, cache, config.processes
     packed = {
         name: [
-            _pack(display, f"the {name} text", part.documents, tokenizer, *how, cache)
-            for part in split
+            _pack(display, f"the {name} text", part.documents, tokenizer, *how) for part in split
         ]
         for name, split in (("training", train), ("validation", valid))
     }
@@ -132,9 +155,15 @@ def pack_own_validation(
     Raises:
         UserError: the corpus cannot be read, or is no longer what it was.
     """
-    train, valid = _splits(config, None)
-    _check_same(run, config, train, valid)
     display, cache = Display(console), cache_folder(cache)
+    if config.streaming:
+        streams, valid = _stream_splits(config, Display(None))
+        check_same_corpus(
+            run, {"source": config.source, "sha256": _stream_identity(streams, valid)}
+        )
+    else:
+        train, valid = _splits(config, None)
+        _check_same(run, config, train, valid)
     packed = [
         _pack(display, "the validation text", p.documents, tokenizer, block_size, packing, cache)
         for p in valid
@@ -232,6 +261,85 @@ def _identity(train: _Split, valid: _Split) -> str:
     return digest("mixture", 1, of)
 
 
+# --- streams ----------------------------------------------------------------------------------
+
+
+def _load_stream(config: CorpusConfig, cache: Path, display: Display, run: Path | None) -> Data:
+    streams, valid = _stream_splits(config, display)
+    identity = _stream_identity(streams, valid)
+    if run is not None:
+        check_same_corpus(run, {"source": config.source, "sha256": identity})
+    corpora = tuple(stream.corpus for stream in streams)
+    first = Documents(config.source, identity, lambda: _first_letters(corpora))
+    with display.stage("training the tokenizer") as watch:
+        tokenizer = load_tokenizer(config.tokenizer, watch(first), digest("first", identity), cache)
+    how = config.block_size, config.packing, cache, config.processes
+    packed = [
+        _pack(display, "the validation text", part.documents, tokenizer, *how) for part in valid
+    ]
+    _check_lengths({"validation": packed}, config.block_size)
+    valid_blocks = in_proportion(*_weighted(packed, valid))
+    window = max(1, config.shuffle // (config.lanes * len(corpora)))
+    packing = Packing(tokenizer, config.block_size, config.packing == "pad", window)
+    settings = Settings(packing, config.lanes, config.transform, config.processes)
+    facts = {
+        "source": config.source,
+        "sha256": identity,
+        "tokenizer": config.tokenizer,
+        "transform": config.transform,
+        "train": {"shards": sum(len(corpus.shards) for corpus in corpora)},
+        "valid": _facts(valid, packed),
+    }
+    valid_blocks = replace(valid_blocks, transform=config.transform)
+    return Data(tokenizer, TextStream(corpora, settings), valid_blocks, facts)
+
+
+class _StreamOf(NamedTuple):
+    identity: str
+    corpus: Corpus
+
+
+def _stream_splits(config: CorpusConfig, display: Display) -> tuple[list[_StreamOf], _Split]:
+    """The streams, without what is held out of them, and the validation text."""
+    shares = open_shards(config.source, display.silent)
+    streams, valid, n = list[_StreamOf](), _Split(), config.valid_documents
+    for spec, shards, weight in ((s.spec, s.shards, s.weight) for s in shares):
+        left = [(shard, 0) for shard in shards.train]
+        if config.valid_source is None and shards.valid:
+            valid.append(_Part(spec, weight, first_documents(shards.name, shards.valid, n)[0]))
+        elif config.valid_source is None:
+            documents, left = first_documents(shards.name, shards.train, n)
+            valid.append(_Part(spec, weight, documents))
+        first_rows = tuple(row for _, row in left)
+        corpus = Corpus(shards.name, tuple(shard for shard, _ in left), first_rows, weight)
+        if next(beginning(corpus), None) is None:
+            raise UserError(
+                f"{shards.name} has no document to train on after the first {n:,}, which are "
+                "validation text; choose a smaller corpus.valid_documents, or give "
+                "corpus.valid_source"
+            )
+        streams.append(_StreamOf(shards.identity, corpus))
+    if config.valid_source is not None:
+        valid = [_all_of(share) for share in _opened(config.valid_source, _VALID_FIELD, display)]
+    return streams, valid
+
+
+def _stream_identity(streams: list[_StreamOf], valid: _Split) -> str:
+    of = [[stream.corpus.weight, stream.identity, stream.corpus.held_out] for stream in streams]
+    return digest("stream", 1, of, [[part.weight, part.documents.identity] for part in valid])
+
+
+def _first_letters(corpora: Sequence[Corpus]) -> Iterator[str]:
+    """What a ``bpe:N`` is trained on: the first texts of each corpus."""
+    for corpus in corpora:
+        left = _TRAINED_ON // len(corpora)
+        for text in beginning(corpus):
+            yield text
+            left -= len(text)
+            if left <= 0:
+                break
+
+
 # --- from splits to blocks --------------------------------------------------------------------
 
 
@@ -243,6 +351,7 @@ def _pack(
     block_size: int,
     packing: str,
     cache: Path,
+    processes: int = 0,
 ) -> _Packed:
     """Blocks from the cache, or packed into it; warns of what they do not hold."""
     key = digest("blocks", 2, documents.identity, tokenizer.fingerprint, block_size, packing)
@@ -251,7 +360,9 @@ def _pack(
             cache,
             f"blocks/{key}",
             whole=lambda folder: read_facts(folder) is not None,
-            make=lambda new: write_blocks(new, watch(documents), tokenizer, block_size, packing),
+            make=lambda new: write_blocks(
+                new, watch(documents), tokenizer, block_size, packing, processes
+            ),
         )
     found = read_facts(folder)
     assert found is not None  # `kept` has just looked

@@ -43,7 +43,7 @@ def sample_blocks(
         (b,) int64 in [0, the sum of n_blocks).
     """
     if len(parts) > 1:
-        slots = _permutation(seed, Stream.CORPUS, step, batch_size)[slots]
+        slots = permutation(seed, Stream.CORPUS, step, batch_size)[slots]
     which, number = shares(step * batch_size + slots, [part.weight for part in parts])
     blocks = torch.empty_like(number)
     first = 0
@@ -87,10 +87,10 @@ def shares(numbers: Tensor, weights: Sequence[int]) -> tuple[Tensor, Tensor]:
 
 @lru_cache(maxsize=8)
 def _epoch(seed: int, epoch: int, n_blocks: int) -> Tensor:
-    return _permutation(seed, Stream.ORDER, epoch, n_blocks)
+    return permutation(seed, Stream.ORDER, epoch, n_blocks)
 
 
-def _permutation(seed: int, stream: Stream, step: int, n: int) -> Tensor:
-    """A random permutation: (n,) int64."""
-    keys = uniform_double(seed, stream, step, torch.zeros(1, dtype=torch.int64), n)
+def permutation(seed: int, stream: Stream, step: int, n: int, sample: int = 0) -> Tensor:
+    """A random permutation by the counters: (n,) int64."""
+    keys = uniform_double(seed, stream, step, torch.tensor([sample]), n)
     return torch.argsort(keys[0], stable=True)

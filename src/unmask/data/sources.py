@@ -24,9 +24,9 @@ from unmask.base.errors import UserError, unknown
 from unmask.base.paths import exists, looks_like_path, missing_path
 from unmask.base.spec import build, parse_options
 from unmask.base.wording import counted, listed
-from unmask.data.documents import Documents, Source, digest
-from unmask.data.files import file_formats, open_files
-from unmask.data.hub import PRESETS, HubOptions, open_hub
+from unmask.data.documents import Documents, Shard, Shards, Source, digest
+from unmask.data.files import file_formats, file_shards, open_files
+from unmask.data.hub import PRESETS, HubOptions, hub_shards, open_hub
 from unmask.data.streams import readable
 
 _BETWEEN = " + "
@@ -52,6 +52,15 @@ class Share:
     weight: int = 1
 
 
+@dataclass(frozen=True)
+class ShareOfStream:
+    """A part of a mixture that is read as a stream; as `Share`."""
+
+    spec: str
+    shards: Shards
+    weight: int = 1
+
+
 def open_corpus(text: str, quiet: bool = True, field: str = "corpus.source") -> list[Share]:
     """Open all sources of a corpus: one share, or those of a mixture.
 
@@ -63,6 +72,28 @@ def open_corpus(text: str, quiet: bool = True, field: str = "corpus.source") -> 
     Raises:
         UserError: a source cannot be opened, or not every one has a weight.
     """
+    return [
+        Share(spec, tuple(open_source(one, quiet, field) for one in sources), weight)
+        for spec, sources, weight in _parts(text, field)
+    ]
+
+
+def open_shards(text: str, quiet: bool = True, field: str = "corpus.source") -> list[ShareOfStream]:
+    """Open all sources of a corpus as `open_corpus` does, to be read as streams.
+
+    A named corpus that is not of the hub, and a source of another kind, is one shard.
+
+    Raises:
+        UserError: as `open_corpus`.
+    """
+    return [
+        ShareOfStream(spec, _joined([_shards(one, quiet, field) for one in sources], spec), weight)
+        for spec, sources, weight in _parts(text, field)
+    ]
+
+
+def _parts(text: str, field: str) -> list[tuple[str, list[str], int]]:
+    """What a corpus's parts are called, which sources each has, and its weight."""
     specs = [text] if _BETWEEN not in text or exists(text) else text.split(_BETWEEN)
     split = [_take_weight(spec.strip()) for spec in specs]
     weights = [weight for _, weight in split if weight is not None]
@@ -71,13 +102,10 @@ def open_corpus(text: str, quiet: bool = True, field: str = "corpus.source") -> 
             f"{field} {text!r}: weight= is for a mixture; valid: a weight for each of several "
             "sources, or for none"
         )
-    sources = [open_source(spec, quiet, field) for spec, _ in split]
     if not weights:
-        return [Share(text, tuple(sources))]
-    return [
-        Share(spec, (source,), weight)
-        for (spec, _), source, weight in zip(split, sources, _whole(weights, text), strict=True)
-    ]
+        return [(text, [spec for spec, _ in split], 1)]
+    whole = _whole(weights, text)
+    return [(spec, [spec], weight) for (spec, _), weight in zip(split, whole, strict=True)]
 
 
 def _take_weight(spec: str) -> tuple[str, str | None]:
@@ -125,6 +153,29 @@ def open_source(spec: str, quiet: bool = True, field: str = "corpus.source") -> 
     if looks_like_path(path) or "/" in path or Path(path).suffix:
         raise missing_path(field, path, f"{files}; hf:NAME is a dataset of the Hugging Face hub")
     raise UserError(f"{field}: {unknown('source', name, names)} (hf as hf:NAME), or {files}")
+
+
+def _shards(spec: str, quiet: bool, field: str) -> Shards:
+    name, _, rest = spec.partition(":")
+    if name == "hf" or name in PRESETS:
+        return hub_shards(_hub_options(PRESETS.get(name, {}), rest, spec), spec, quiet)
+    path, rest = _split_path(spec)
+    if name not in named_sources() and (exists(path) or glob.has_magic(path)):
+        return file_shards(path, parse_options(rest, spec), spec)
+    source = open_source(spec, quiet, field)
+    parts = [Shard(part.name, part.read) for part in (source.train, source.valid) if part]
+    return Shards(spec, source.train.identity, (parts[0],), tuple(parts[1:]))
+
+
+def _joined(parts: list[Shards], name: str) -> Shards:
+    if len(parts) == 1:
+        return parts[0]
+    return Shards(
+        name=name,
+        identity=digest("joined shards", 1, [part.identity for part in parts]),
+        train=tuple(shard for part in parts for shard in part.train),
+        valid=tuple(shard for part in parts for shard in part.valid),
+    )
 
 
 def _split_path(spec: str) -> tuple[str, str]:
@@ -179,7 +230,11 @@ def _python_text(data: bytes) -> str | None:
 
 
 def _hub(preset: dict[str, str], rest: str, spec: str, quiet: bool) -> Source:
-    """A dataset of the hub; one without a preset is named before its options."""
+    return open_hub(_hub_options(preset, rest, spec), spec, quiet)
+
+
+def _hub_options(preset: dict[str, str], rest: str, spec: str) -> HubOptions:
+    """Which dataset of the hub is meant; one without a preset is named before its options."""
     if not preset:
         name, _, rest = rest.partition(":")
         if not name:
@@ -188,7 +243,7 @@ def _hub(preset: dict[str, str], rest: str, spec: str, quiet: bool) -> Source:
     options = parse_options(rest, spec)
     if "name" in options:
         raise UserError(f"{spec!r}: the dataset's name is not an option; write hf:NAME")
-    return open_hub(build(HubOptions, {**preset, **options}, f"corpus {spec!r}"), spec, quiet)
+    return build(HubOptions, {**preset, **options}, f"corpus {spec!r}")
 
 
 def named_sources() -> dict[str, Callable[[str, str, bool], Source]]:

@@ -7,7 +7,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
@@ -24,8 +24,8 @@ class _Streams(io.RawIOBase):
     damaged; here it is an error.
     """
 
-    def __init__(self, new: Callable[[], Any], path: Path) -> None:
-        self._file = path.open("rb")
+    def __init__(self, new: Callable[[], Any], file: IO[bytes]) -> None:
+        self._file = file
         self._new = new
         self._stream = new()
 
@@ -54,29 +54,29 @@ class _Streams(io.RawIOBase):
                 buffer[: len(data)] = data
                 return len(data)
 
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+
+def _streams(new: Callable[[], Any], file: IO[bytes]) -> IO[bytes]:
+    return io.BufferedReader(_Streams(new, file))
 
 
-def _streams(new: Callable[[], Any], path: Path) -> IO[bytes]:
-    return io.BufferedReader(_Streams(new, path))
+def _gz(file: IO[bytes]) -> IO[bytes]:
+    return cast(IO[bytes], gzip.GzipFile(fileobj=file))
 
 
-def _zst(path: Path) -> IO[bytes]:
+def _zst(file: IO[bytes]) -> IO[bytes]:
     import pyarrow  # noqa: PLC0415
 
-    stream = pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd")
+    stream = pyarrow.CompressedInputStream(file, "zstd")
     return io.BufferedReader(cast(io.RawIOBase, stream))  # it cannot read lines by itself
 
 
-COMPRESSIONS: dict[str, Callable[[Path], Any]] = {
-    ".gz": gzip.GzipFile,
+COMPRESSIONS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {
+    ".gz": _gz,
     ".bz2": partial(_streams, bz2.BZ2Decompressor),
     ".xz": partial(_streams, lzma.LZMADecompressor),
     ".zst": _zst,
 }
-"""How a compressed file is opened, by its suffix."""
+"""What decompresses a file, by its suffix."""
 
 _FOREIGN = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
@@ -97,8 +97,31 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         opener = COMPRESSIONS.get(path.suffix.lower())
         if opener is not None and not path.stat().st_size:
             raise EOFError("the file is empty, which no compressed file is")
-        with opener(path) if opener else path.open("rb") as file:
+        with (
+            path.open("rb") as raw,
+            opener(raw) if opener else nullcontext(raw) as file,
+            followed(path, raw.tell),
+        ):
             yield file
+
+
+_POSITIONS: dict[Path, Callable[[], int]] = {}
+
+
+@contextmanager
+def followed(path: Path, tell: Callable[[], int]) -> Iterator[None]:
+    """Let `position` know where in a file the reading of it is."""
+    _POSITIONS[path] = tell
+    try:
+        yield
+    finally:
+        _POSITIONS.pop(path, None)
+
+
+def position(path: Path) -> int:
+    """How many bytes of a file the reading of it has come to; 0 where it is not being read."""
+    tell = _POSITIONS.get(path)
+    return tell() if tell else 0
 
 
 @contextmanager

@@ -39,6 +39,7 @@ class Tokenizer(Protocol):
         never_predicted: ids that never occur in packed text.
         unknown_ids: ids that stand for text which the vocabulary has no token for.
         fingerprint: SHA-256 (hex); equal fingerprints encode equally.
+        worth_processes: whether encoding takes longer than reading.
     """
 
     vocab_size: int
@@ -47,6 +48,7 @@ class Tokenizer(Protocol):
     never_predicted: tuple[int, ...]
     unknown_ids: tuple[int, ...]
     fingerprint: str
+    worth_processes: bool
 
     def encode(self, texts: list[str]) -> list[NDArray[np.int64]]:
         """Token ids of each text; the name of a special token inside a text is just text."""
@@ -80,6 +82,7 @@ class ByteTokenizer:
     never_predicted: tuple[int, ...] = (257,)
     unknown_ids: tuple[int, ...] = ()
     fingerprint = digest("bytes", 1)
+    worth_processes = False
 
     def encode(self, texts: list[str]) -> list[NDArray[np.int64]]:
         """Bytes of each text."""
@@ -111,6 +114,8 @@ class HubTokenizer:
         frame: ids of the special tokens that a model trained with it expects before and after a
             text (``[CLS]``, ``[SEP]``), or None where there is none.
     """
+
+    worth_processes = True
 
     def __init__(self, fast: Any) -> None:
         self.had_mask = fast.mask_token is not None

@@ -42,6 +42,9 @@ class Stream(IntEnum):
     CURVE_TIME = 24
     CURVE_MASK = 25
     CORPUS = 26
+    SHARDS = 27
+    DOCUMENTS = 28
+    PLACES = 29
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unmask.data.blocks import Blocks
-from unmask.data.order import sample_blocks
+from unmask.data.blocks import Drawn, TrainingText
 from unmask.diffusion.noise import Stream, uniform
 from unmask.diffusion.transfer import send
 from unmask.model.late import Bounds
@@ -74,7 +73,7 @@ class Batch:
 
 def draw_batches(
     recipe: Recipe,
-    blocks: Blocks,
+    text: TrainingText,
     config: TrainConfig,
     *,
     seed: int,
@@ -103,11 +102,14 @@ def draw_batches(
         batch_size=config.batch_size,
         observers=observers,
     )
-    n_tokens = sum(int(blocks.lengths_of(_blocks(p, blocks, seed, step)).sum()) for p in portions)
+    mine = slots if mine is None else mine
+    asked = torch.cat([portion.among(mine).sequences for portion in portions])
+    drawn = text.step(seed, step, portions[0].n_sequences, asked)
+    n_tokens = sum(int(drawn.lengths_of(portion.sequences).sum()) for portion in portions)
     phases = {"causal" if p.objective.causal else "masked" for p in portions if len(p.slots)}
     phase = phases.pop() if len(phases) == 1 else "mixed"
     work = [Work(p.objective.causal, p.objective.masking.refines, p.t) for p in portions]
-    parts = (slots if mine is None else mine).tensor_split(config.accumulation)
+    parts = mine.tensor_split(config.accumulation)
     others = [share.tensor_split(config.accumulation) for share in together]
     micro_batches = []
     for number, part in enumerate(parts):
@@ -116,19 +118,20 @@ def draw_batches(
             if len(among.slots):
                 micro_batches.append((among, True))
             elif any(len(portion.among(other[number]).slots) for other in others):
-                micro_batches.append((portion.among(portion.slots[:1]), False))
+                idle = portion.among(portion.slots[:1])  # on a text that this process has
+                micro_batches.append((idle._replace(sequences=asked[:1]), False))
     for number, (portion, counted) in enumerate(micro_batches, 1):
-        batch = _draw(portion, blocks, seed, step, device, n_tokens)
+        batch = _draw(portion, drawn, seed, step, device, n_tokens)
         if not counted:
             batch = replace(batch, weights=torch.zeros_like(batch.weights), counted=False)
         yield replace(batch, phase=phase, work=work, last=number == len(micro_batches))
 
 
 def _draw(
-    portion: Portion, blocks: Blocks, seed: int, step: int, device: torch.device, n_tokens: int
+    portion: Portion, drawn: Drawn, seed: int, step: int, device: torch.device, n_tokens: int
 ) -> Batch:
     objective = portion.objective
-    x, valid = blocks.batch(_blocks(portion, blocks, seed, step))
+    x, valid = drawn.batch(portion.sequences)
     length = x.shape[1]
     mask = draw_mask(portion, seed=seed, step=step, length=length, valid=valid, device=device)
     valid = None if valid is None else send(valid, device)
@@ -159,7 +162,3 @@ def _draw(
         work=(),
         last=False,
     )
-
-
-def _blocks(portion: Portion, blocks: Blocks, seed: int, step: int) -> Tensor:
-    return sample_blocks(seed, step, portion.sequences, portion.n_sequences, blocks.parts)

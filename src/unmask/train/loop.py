@@ -11,11 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from unmask.data.load import Data
-from unmask.data.order import sample_blocks
 from unmask.model.network import Network
 from unmask.recipe.recipe import Recipe
 from unmask.train.batch import draw_batches
@@ -95,6 +93,7 @@ def train(  # noqa: PLR0912, PLR0915 - one page, top to bottom, on purpose
     progress = Progress()
     if (checkpoint := find_checkpoint(checkpoints)) is not None:
         state.restore(checkpoint)
+        data.train.restore(checkpoint.tensors)
         progress = checkpoint.progress
     sinks, blocks = list[Sink](), list[Sink]()
     if processes.main:
@@ -204,7 +203,7 @@ def train(  # noqa: PLR0912, PLR0915 - one page, top to bottom, on purpose
 
             # 3. Log, evaluate, save: none of it counts as training time.
             progress = replace(progress, seconds=watch.stop())
-            flops = recent.flops(model, data.train.block_size)
+            flops = recent.flops(model, data.valid.block_size)
             if progress.flops is not None:
                 progress = replace(progress, flops=progress.flops + flops)
             if (bad := recent.failed()) is not None:
@@ -215,9 +214,10 @@ def train(  # noqa: PLR0912, PLR0915 - one page, top to bottom, on purpose
                 record("train", {**summary, "learning_rate": rate, "phase": taken.phase})
             if due:
                 progress = evaluate()
+            position = data.train.position(processes.gather) if save else {}
             if save and (processes.main or processes.sharded):
                 with nullcontext() if stopped or last else told_if_not_written():
-                    files = state.files() | recent.files()
+                    files = state.files() | recent.files() | position
                     save_checkpoint(checkpoints, progress, files, processes)
                     if processes.main:
                         prune(checkpoints, config.keep)
@@ -231,10 +231,10 @@ def _failure(
     step: int, data: Data, seed: int, batch_size: int, checkpoints: Path
 ) -> TrainingFailed:
     """Say which step went wrong, on which blocks (counters tell), and what to go back to."""
-    blocks = sample_blocks(seed, step, torch.arange(batch_size), batch_size, data.train.parts)
     good = last_whole(checkpoints)
     return TrainingFailed(
-        f"the loss or a gradient is not finite, or a spike, at step {step} (training blocks "
-        f"{blocks.tolist()}); last good checkpoint: {good or 'none yet'}; "
+        f"the loss or a gradient is not finite, or a spike, at step {step} "
+        f"({data.train.named(seed, step, batch_size)}); "
+        f"last good checkpoint: {good or 'none yet'}; "
         "a lower train.learning_rate or a longer train.warmup_steps may help"
     )

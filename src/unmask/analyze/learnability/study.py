@@ -178,7 +178,7 @@ def _gradients(run: Run, data: Data, budget: Budget, on_sample: Callable[[], Non
     found = [
         gradient_signal(
             run.model,
-            data.train,
+            data.blocks,
             low=low,
             high=high,
             n_blocks=budget.gradient_blocks,
@@ -230,7 +230,7 @@ def _transfer(
     found = transfer_matrix(
         run.model,
         start,
-        data.train,
+        data.blocks,
         data.valid,
         evenly_spaced(len(data.valid), budget.blocks),
         ranges=ranges,

@@ -119,7 +119,7 @@ def save_locality(record: Record, folder: Path) -> Path:
 def _corpus_part(
     data: Data, corpus: CorpusConfig, objective: Objective, seed: int, console: Console
 ) -> tuple[Record, Locality]:
-    text = read_text(data.train)
+    text = read_text(data.train.measured())
     with _progress(console, "information by distance", FARTHEST) as advance:
         locality = mutual_information(text, seed=seed, on_distance=lambda d: advance())
     length = corpus.block_size

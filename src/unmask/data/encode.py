@@ -1,0 +1,192 @@
+"""Texts to tokens, by worker processes where the text is long enough; in the texts' order."""
+
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, islice
+from multiprocessing import get_context
+from multiprocessing.context import BaseContext
+from threading import Thread
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unmask.base.errors import UserError
+from unmask.data.coverage import CharacterCount, count_of
+from unmask.data.tokenizers import Tokenizer
+
+# Documents encoded in one call: enough to be worth a message to a process, few enough to hold.
+_DOCUMENTS_AT_A_TIME = 1000
+_LETTERS_AT_A_TIME = 2**20
+_WORTH_PROCESSES = 8  # groups: shorter texts are done before the processes have started
+_AHEAD = 2  # groups that wait for each process
+_TOKENIZERS_THREADS = "TOKENIZERS_PARALLELISM"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Documents encoded together.
+
+    Attributes:
+        tokens: of all of them, one after another, in `token_type`.
+        lengths: (n,) how many tokens each document has.
+        n_bytes: UTF-8 bytes of the texts.
+        n_unknown: tokens that stand for text which the vocabulary lacks.
+        characters: how often each character occurs.
+    """
+
+    tokens: NDArray[Any]
+    lengths: NDArray[np.int64]
+    n_bytes: int
+    n_unknown: int
+    characters: CharacterCount
+
+    def documents(self) -> Iterator[NDArray[Any]]:
+        """The tokens of each document."""
+        yield from np.split(self.tokens, self.lengths.cumsum()[:-1])
+
+
+def token_type(tokenizer: Tokenizer) -> np.dtype[Any]:
+    """The smallest kind of number that holds every id."""
+    return np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
+
+
+def encoded(documents: Iterable[str], tokenizer: Tokenizer, processes: int) -> Iterator[Encoded]:
+    """Encode documents a group at a time; how many processes do it changes no group.
+
+    Args:
+        processes: at most so many; 0: one for each core. Bytes, which are read more slowly than
+            encoded, and short texts are encoded in this process.
+
+    Raises:
+        UserError: the tokenizer cannot encode a text, or a process was killed.
+    """
+    groups = grouped(documents)
+    processes = processes or cores()
+    first: list[list[str]] = []
+    if processes > 1 and tokenizer.worth_processes:
+        first = list(islice(groups, _WORTH_PROCESSES))
+    if len(first) < _WORTH_PROCESSES:
+        for texts in chain(first, groups):
+            yield encode(texts, tokenizer)
+        return
+    waiting = deque[Future[Encoded]]()
+    with _pool(tokenizer, processes) as pool:
+        for texts in chain(first, groups):
+            waiting.append(pool.submit(_encode_here, texts))
+            if len(waiting) > _AHEAD * processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def encode(texts: list[str], tokenizer: Tokenizer) -> Encoded:
+    """Encode some texts."""
+    found = tokenizer.encode(texts)
+    tokens = np.concatenate(found).astype(token_type(tokenizer))
+    characters = CharacterCount()
+    characters.add(texts)
+    return Encoded(
+        tokens=tokens,
+        lengths=np.array([len(ids) for ids in found], dtype=np.int64),
+        n_bytes=sum(len(text.encode()) for text in texts),
+        n_unknown=count_of(tokenizer.unknown_ids, tokens),
+        characters=characters,
+    )
+
+
+def grouped(documents: Iterable[str]) -> Iterator[list[str]]:
+    """Lists of documents to encode together."""
+    group: list[str] = []
+    letters = 0
+    for text in documents:
+        group.append(text)
+        letters += len(text)
+        if len(group) == _DOCUMENTS_AT_A_TIME or letters >= _LETTERS_AT_A_TIME:
+            yield group
+            group, letters = [], 0
+    if group:
+        yield group
+
+
+# --- processes --------------------------------------------------------------------------------
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def forking() -> BaseContext:
+    """How worker processes start: where it is safe as copies, which need no import again."""
+    return get_context("fork" if sys.platform == "linux" else "spawn")
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Processes that start in this block encode with one thread each, as there is one for a core.
+
+    Threads of the tokenizers' library would also not survive the start.
+    """
+    before = os.environ.get(_TOKENIZERS_THREADS)
+    os.environ[_TOKENIZERS_THREADS] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_TOKENIZERS_THREADS]
+        else:
+            os.environ[_TOKENIZERS_THREADS] = before
+
+
+@contextmanager
+def _pool(tokenizer: Tokenizer, processes: int) -> Iterator[ProcessPoolExecutor]:
+    pool = ProcessPoolExecutor(
+        processes, forking(), initializer=_begin, initargs=(tokenizer, os.getpid())
+    )
+    try:
+        with one_thread_each():
+            pool.submit(os.getpid).result()  # with the first task all of them start
+        yield pool
+    except BrokenProcessPool:
+        raise UserError(
+            "a process that encodes the corpus was killed, most often because memory ran out; "
+            f"set corpus.processes below {processes}"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_TOKENIZER: list[Tokenizer] = []  # of a worker process
+
+
+def _begin(tokenizer: Tokenizer, parent: int) -> None:
+    leave_signals()
+    os.environ[_TOKENIZERS_THREADS] = "false"
+    _TOKENIZER[:] = [tokenizer]
+    Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def leave_signals() -> None:
+    """The process that waits for this one says what a signal means, and ends it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that it works for was killed."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _encode_here(texts: list[str]) -> Encoded:
+    return encode(texts, _TOKENIZER[0])
