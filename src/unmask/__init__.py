@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unmask.base.errors import UserError
+    from unmask.convert.auto import register
     from unmask.diffusion.bound import Bound, exact_nll, nelbo_from_draws
     from unmask.diffusion.masking import MASKINGS
     from unmask.diffusion.objective import WEIGHTINGS, predicted_cross_entropy, predicted_loss
@@ -50,10 +51,12 @@ __all__ = [
     "parse_recipe",
     "predicted_cross_entropy",
     "predicted_loss",
+    "register",
     "stratified",
 ]
 
 _FOUND_IN = (
+    "unmask.convert.auto",  # before others that have a `register` too
     "unmask.base.errors",
     "unmask.diffusion.bound",
     "unmask.diffusion.masking",

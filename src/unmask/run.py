@@ -19,7 +19,7 @@ from rich.text import Text
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from unmask.base.errors import UserError
+from unmask.base.errors import UserError, shown
 from unmask.base.files import (
     check_writable,
     is_unfinished,
@@ -307,8 +307,6 @@ def is_export(folder: Path) -> bool:
 
 
 def _open_export(folder: Path, config: Config, checkpoint: str) -> Run:
-    if checkpoint != "last":
-        raise UserError(f"checkpoint {checkpoint}: {folder} is an exported model, which has one")
     tokenizer = saved_tokenizer(folder)
     model = build_model(config, tokenizer, folder)
     try:
@@ -318,6 +316,11 @@ def _open_export(folder: Path, config: Config, checkpoint: str) -> Run:
     except (RuntimeError, SafetensorError, ValueError, KeyError, TypeError) as error:
         why = str(error).splitlines()[0]
         raise UserError(f"the exported model {folder} is damaged: {why}") from None
+    if checkpoint not in ("last", "best", str(step)):
+        raise UserError(
+            f"no checkpoint {shown(checkpoint)}: {folder} is an exported model, which has one; "
+            f"valid: last, best or {step}"
+        )
     return Run(folder, config, tokenizer, model.eval(), Checkpoint(folder, Progress(step), {}))
 
 

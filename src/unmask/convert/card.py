@@ -23,6 +23,7 @@ def model_card(run: Run) -> str:
     lines, _ = read_records(run.folder / METRICS)
     here = [r for r in lines if r.get("kind") == "eval" and r["step"] == progress.step]
     measured: dict[str, Any] = here[-1] if here else {}
+    causal = isinstance(run.model, Transformer) and run.model.causal
     facts = json.loads((run.folder / RECORD).read_text())
     return _TEMPLATES.get_template("card.md").render(
         name=run.folder.name,
@@ -36,6 +37,8 @@ def model_card(run: Run) -> str:
         tokenizer=corpus.tokenizer,
         block_size=corpus.block_size,
         corpus=facts,
+        causal=causal,
+        auto="AutoModelForCausalLM" if causal else "AutoModelForMaskedLM",
         remote=isinstance(run.model, Transformer),
         table=_comparison(run.folder),
     )

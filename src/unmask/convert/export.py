@@ -3,10 +3,11 @@
 FOLDER/model.safetensors, config.json    the network
 FOLDER/modeling_unmask.py                its code, generated, for where unmask is not installed
 FOLDER/tokenizer.json ...                the tokenizer
-FOLDER/config.yaml                       the run's configuration
+FOLDER/config.yaml, corpus.json          the run's configuration, and what it was trained on
 FOLDER/README.md                         a model card
 """
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from unmask.config import Config, save_config
 from unmask.convert.card import model_card
 from unmask.convert.modeling import UnmaskConfig
 from unmask.convert.source import modeling_source
-from unmask.data.tokenizers import ByteTokenizer, Tokenizer
+from unmask.data.recorded import RECORD
+from unmask.data.tokenizers import HubTokenizer, Tokenizer
 from unmask.model.pretrained import MaskedLM, merge_adapters, unlearnt
 from unmask.model.transformer import Transformer
-from unmask.run import Run, open_run
+from unmask.run import Run, is_export, open_run
 from unmask.start import NETWORK
 
 MODELING = "modeling_unmask"
@@ -42,6 +44,8 @@ def export_run(folder: Path, to: Path, checkpoint: str = "last") -> Path:
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"to: {to} exists already: choose another folder")
+    if is_export(folder):
+        raise UserError(f"{folder} is an exported model already: convert the run it comes from")
     run = open_run(folder, checkpoint)
     temporary = to.parent / f".{to.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -56,7 +60,6 @@ def export_run(folder: Path, to: Path, checkpoint: str = "last") -> Path:
                 f"{folder}: a causal model of transformers that attends both ways has no class "
                 "there; valid: runs with a network of unmask, or a masked language model"
             )
-        _save_tokenizer(run.tokenizer, run.config, temporary)
         write_whole(temporary / "README.md", model_card(run).encode())
         if to.exists():
             to.rmdir()
@@ -69,31 +72,38 @@ def export_run(folder: Path, to: Path, checkpoint: str = "last") -> Path:
 
 
 def _write_ours(run: Run, model: Transformer, folder: Path) -> None:
-    if model.causal:
-        raise UserError(
-            f"{run.folder} is autoregressive, and transformers' masked language models are not; "
-            "valid: a run of any other recipe"
-        )
+    kind = "UnmaskForCausalLM" if model.causal else "UnmaskForMaskedLM"
+    separator = run.tokenizer.separator_id
     config = UnmaskConfig(
         vocab_size=run.tokenizer.vocab_size,
         network=run.config.model.model_dump(),
         start=model.start,
         mask_token_id=run.tokenizer.mask_id,
         never_predicted=run.tokenizer.never_predicted,
-        architectures=["UnmaskForMaskedLM"],
+        causal=model.causal,
+        bos_token_id=model.start if model.causal else None,
+        eos_token_id=separator,
+        pad_token_id=separator,
+        architectures=[kind],
         auto_map={
             "AutoConfig": f"{MODELING}.UnmaskConfig",
-            "AutoModelForMaskedLM": f"{MODELING}.UnmaskForMaskedLM",
+            f"AutoModelFor{'CausalLM' if model.causal else 'MaskedLM'}": f"{MODELING}.{kind}",
         },
         max_position_embeddings=run.config.corpus.block_size,
         dtype="float32",
         step=run.checkpoint.progress.step,
     )
     config.save_pretrained(str(folder))
+    if model.causal:
+        ids = {"bos_token_id": model.start, "eos_token_id": separator, "pad_token_id": separator}
+        notes = json.dumps({**ids, "use_cache": False}, indent=2)  # there is no cache
+        write_whole(folder / "generation_config.json", notes.encode())
     weights = {f"model.{name}": value for name, value in model.state_dict().items()}
     _save_weights(weights, folder)
     write_whole(folder / f"{MODELING}.py", modeling_source().encode())
     save_config(run.config, folder / "config.yaml")
+    shutil.copyfile(run.folder / RECORD, folder / RECORD)
+    _save_tokenizer(run.tokenizer, run.config, folder, model.start if model.causal else None)
 
 
 def _write_masked_lm(run: Run, model: MaskedLM, folder: Path) -> None:
@@ -112,6 +122,7 @@ def _write_masked_lm(run: Run, model: MaskedLM, folder: Path) -> None:
     if set(found.missing_keys) - names or found.unexpected_keys:
         raise UserError(f"{run.folder}: its weights are another network's")
     whole.save_pretrained(str(folder))
+    run.tokenizer.save(folder)
 
 
 def _save_weights(weights: dict[str, torch.Tensor], folder: Path) -> None:
@@ -119,12 +130,46 @@ def _save_weights(weights: dict[str, torch.Tensor], folder: Path) -> None:
     write_whole(folder / "model.safetensors", save(contiguous, {"format": "pt"}))
 
 
-def _save_tokenizer(tokenizer: Tokenizer, config: Config, folder: Path) -> None:
-    if isinstance(tokenizer, ByteTokenizer):
-        fast = byte_tokenizer()
-        fast.model_max_length = config.corpus.block_size
-        fast.save_pretrained(str(folder))
-    tokenizer.save(folder)
+def _save_tokenizer(tokenizer: Tokenizer, config: Config, folder: Path, start: int | None) -> None:
+    """Write the tokenizer so that `transformers` and unmask read the same ids off a text.
+
+    It puts no special tokens around a text, since the run never saw any; an autoregressive run's
+    puts the start symbol before it. What a document ends with stands in padding, too.
+    """
+    own = tokenizer.of_transformers() if isinstance(tokenizer, HubTokenizer) else byte_tokenizer()
+    fast = _plain(own)
+    separator = fast.convert_ids_to_tokens(tokenizer.separator_id)
+    fast.eos_token = separator
+    fast.pad_token = fast.pad_token or separator
+    fast.padding_side = "right"
+    fast.model_max_length = config.corpus.block_size
+    fast.backend_tokenizer.post_processor = _begin(fast, start)
+    if start is not None:
+        fast.bos_token = fast.convert_ids_to_tokens(start)
+    fast.save_pretrained(str(folder))
+    (HubTokenizer(fast) if isinstance(tokenizer, HubTokenizer) else tokenizer).save(folder)
+
+
+def _plain(fast: Any) -> Any:
+    """A tokenizer as one of no model: that of a BERT, say, would put its frame on again."""
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
+
+    roles = fast.special_tokens_map
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=fast.backend_tokenizer,
+        clean_up_tokenization_spaces=fast.clean_up_tokenization_spaces,
+        **{role: token for role, token in roles.items() if role.endswith("_token")},
+    )
+
+
+def _begin(fast: Any, start: int | None) -> Any:
+    """What puts a start symbol before a text; None for none."""
+    from tokenizers.processors import TemplateProcessing  # noqa: PLC0415
+
+    if start is None:
+        return None
+    token = fast.convert_ids_to_tokens(start)
+    return TemplateProcessing(single=[token, "$A"], pair=None, special_tokens=[(token, start)])
 
 
 def byte_tokenizer() -> Any:

@@ -1,5 +1,6 @@
 """Tokenizers: bytes, a byte-level BPE trained on the corpus, or any of Hugging Face's."""
 
+import copy
 import hashlib
 import json
 import re
@@ -245,6 +246,12 @@ class HubTokenizer:
         self._fast.save_pretrained(str(folder))
         note = {"kind": "hub", "sha256": sha256_of(folder / _HUB_FILE)}
         write_whole(folder / _KIND_FILE, json.dumps(note).encode())
+
+    def of_transformers(self) -> Any:
+        """A copy as `transformers` has it, which reads special tokens' names as those tokens."""
+        fast = copy.deepcopy(self._fast)
+        fast.backend_tokenizer.encode_special_tokens = False
+        return fast
 
 
 def text_after(tokenizer: Tokenizer, before: list[int], ids: list[int]) -> str:

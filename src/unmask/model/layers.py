@@ -34,8 +34,9 @@ class Rotary(nn.Module):
     def __init__(self, head_dim: int, theta: float, cached: int = 2048) -> None:
         super().__init__()
         self.head_dim, self.theta = head_dim, theta
-        self.register_buffer("cos", torch.empty(cached, 1, head_dim), persistent=False)
-        self.register_buffer("sin", torch.empty(cached, 1, head_dim), persistent=False)
+        for name in ("cos", "sin"):  # float32 whatever the default is
+            table = torch.empty(cached, 1, head_dim, dtype=torch.float32)
+            self.register_buffer(name, table, persistent=False)
         self.tabulate()
 
     def tabulate(self) -> None:
@@ -53,8 +54,10 @@ class Rotary(nn.Module):
         return self._tables(length, self.cos.device)
 
     def _tables(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        exponents = torch.arange(0, self.head_dim, 2, device=device) / self.head_dim
-        angles = torch.arange(length, device=device)[:, None] / self.theta**exponents
+        # float32 even where a loader of weights has made another the default
+        place = torch.arange(length, device=device, dtype=torch.float32)
+        channel = torch.arange(0, self.head_dim, 2, device=device, dtype=torch.float32)
+        angles = place[:, None] / self.theta ** (channel / self.head_dim)
         cos, sin = angles.cos(), angles.sin()
         # The first half of a head receives -sin of the second, the second +sin of the first.
         return torch.cat((cos, cos), -1)[:, None], torch.cat((-sin, sin), -1)[:, None]
@@ -72,7 +75,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causa
     Under autocast that is bfloat16 on a GPU. On a CPU it is float32: the backward pass of torch's
     bfloat16 kernel takes over three times as long (docs/performance.md).
     """
-    slow = value.device.type == "cpu" and value.dtype == torch.bfloat16
+    slow = value.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    slow = slow and value.dtype == torch.bfloat16
     dtype = torch.float32 if slow else value.dtype
     with torch.autocast("cpu", enabled=False) if slow else nullcontext():
         mixed = F.scaled_dot_product_attention(

@@ -39,7 +39,8 @@ class Transformer(Network):
         start: a token put before the inputs, position i - 1 of which then predicts token i: what
             an autoregressive network needs, and the one form of input that serves a network which
             is trained causal and bidirectional. None: position i predicts token i.
-        seed: of the initial weights, which depend on nothing else.
+        seed: of the initial weights, which depend on nothing else; None: they stay unset, for
+            whoever loads them.
 
     Raises:
         ValueError: an autoregressive network, or one with ``config.late``, without a start
@@ -59,7 +60,7 @@ class Transformer(Network):
         mask_id: int | None = None,
         causal: bool = False,
         start: int | None = None,
-        seed: int = 0,
+        seed: int | None = 0,
     ) -> None:
         super().__init__()
         if causal and start is None:  # it would see the token that it is asked for
@@ -75,7 +76,8 @@ class Transformer(Network):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width)
         self.head = Head(config.width, vocab_size, never_predicted)
-        self._draw_weights(seed)
+        if seed is not None:
+            self._draw_weights(seed)
 
     def forward(
         self,
@@ -114,12 +116,20 @@ class Transformer(Network):
                 x = x[:, :-1]
             elif valid is not None:
                 valid = F.pad(valid, (1, 0), value=True)
-        mask = None if valid is None or causal else valid[:, None, None, :]
+        hidden = self.pass_blocks(x, None if causal else valid, causal)
+        return self.norm(hidden[:, :length])  # type: ignore[no-any-return]
+
+    def pass_blocks(self, x: Tensor, valid: Tensor | None, causal: bool) -> Tensor:
+        """The residual stream (B, L, D) of tokens x (B, L) after all blocks, before the norm.
+
+        Nothing is put before the tokens here: a start symbol stands among them.
+        """
+        mask = None if valid is None else valid[:, None, None, :]
         angles = self.rotary(x.shape[1])
-        hidden = self.embedding(x)
+        hidden: Tensor = self.embedding(x)
         for block in self.blocks:
             hidden = self._run(block, hidden, angles, mask, causal)
-        return self.norm(hidden[:, :length])  # type: ignore[no-any-return]
+        return hidden
 
     def _late(
         self, x: Tensor, valid: Tensor | None, predicted: Tensor | None, bounds: Bounds | None

@@ -1,0 +1,86 @@
+"""A tiny run of each kind, and what ``unmask convert`` makes of it."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import transformers.dynamic_module_utils
+from huggingface_hub import constants
+
+from unmask.cli import main
+
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "one", "big", "dog", "run", "far"]
+
+KINDS = {
+    "denoiser": ["--recipe", "bell", "--train.ema", "0.5"],
+    "shift": ["--recipe", "bell", "--model.shift"],
+    "late": ["--recipe", "bell", "--model.late", "1", "--corpus.tokenizer", "bpe:270"],
+    "causal": ["--recipe", "ar"],
+    "padded": ["--recipe", "bell", "--corpus.packing", "pad", "--corpus.transform", "reverse"],
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def offline(tmp_path_factory: pytest.TempPathFactory):
+    """No hub, and code that comes with a model is not copied into the user's cache."""
+    modules = str(tmp_path_factory.mktemp("modules"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_OFFLINE", True)
+        patch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", modules)
+        yield
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Short texts, parts of one rhyme."""
+    folder = tmp_path_factory.mktemp("texts")
+    chance = random.Random(0)
+    for number in range(120):
+        start, words = chance.randrange(len(WORDS)), chance.randrange(3, 30)
+        (folder / f"{number:03}.txt").write_text(" ".join((WORDS * 6)[start : start + words]))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Train a run of a fraction of a second: (options) -> its folder; the same one for the same."""
+    done: dict[tuple[str, ...], Path] = {}
+
+    def train(*options: str) -> Path:
+        if options in done:
+            return done[options]
+        folder = tmp_path_factory.mktemp("run") / "run"
+        small = [
+            *("--corpus.source", str(texts), "--corpus.block-size", "32"),
+            *("--model.layers", "2", "--model.width", "32", "--model.heads", "2"),
+            *("--train.steps", "6", "--train.batch-size", "8", "--train.warmup-steps", "2"),
+            *("--train.device", "cpu", "--train.precision", "fp32", "--train.optimizer", "adamw"),
+            *("--train.learning-rate", "0.01", "--validation.blocks", "8"),
+            *("--validation.draws", "2", "--train.save-every", "3", "--train.keep", "5"),
+        ]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("UNMASK_CACHE", str(folder.parent / "cache"))
+            torch.set_num_threads(1)
+            assert main(["train", "--run", str(folder), *small, *options]) == 0
+        return done.setdefault(options, folder)
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def converted(
+    trained: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., tuple[Path, Path]]:
+    """(kind, or options of a run) -> the folders of the run and of what it is converted to."""
+    done: dict[Path, Path] = {}
+
+    def convert(*options: str) -> tuple[Path, Path]:
+        run = trained(*(KINDS[options[0]] if len(options) == 1 else options))
+        if run not in done:
+            done[run] = tmp_path_factory.mktemp("converted") / "model"
+            assert main(["convert", str(run), "--to", str(done[run])]) == 0
+        return run, done[run]
+
+    return convert
