@@ -323,3 +323,18 @@ def test_the_page_is_served_and_answers(run: Run) -> None:
     (done,) = [event for event in events if event["msg"] == "process_completed"]
     assert done["success"] and into.text in done["output"]["data"]
     assert "Steps must be at least 1" in json.dumps(refused)
+
+
+def test_it_answers_to_this_machine_s_names_alone(run: Run) -> None:
+    """A page elsewhere whose name was made to point here gets nothing."""
+    import httpx
+
+    with served([run]) as address, httpx.Client(base_url=address, trust_env=False) as client:
+        port = address.rstrip("/").rpartition(":")[2]
+        for host, status in (
+            (f"127.0.0.1:{port}", 200),
+            (f"localhost:{port}", 200),
+            (f"[::1]:{port}", 200),
+            ("elsewhere.example", 400),
+        ):
+            assert client.get("config", headers={"host": host}).status_code == status

@@ -65,10 +65,11 @@ def play_command(arguments: Sequence[str]) -> int:
         for run in runs:
             run.model.to(device)
         page = build(Player(runs, _sample_command(asked)))
-        if not ip_address(listening.getsockname()[0]).is_loopback:
+        loopback = ip_address(listening.getsockname()[0]).is_loopback
+        if not loopback:
             print_error(f"host {asked.host}: whoever can reach this machine can use the page")
         print_result(f"open {address_of(listening)} in a browser; Ctrl-C ends it")
-        server(page).run(sockets=[listening])
+        server(page, loopback=loopback).run(sockets=[listening])
     return 0
 
 

@@ -18,6 +18,7 @@ _PORTS = range(PORT, PORT + 100)
 _SYSTEM = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif"]
 _SYSTEM_MONO = ["ui-monospace", "DejaVu Sans Mono", "Menlo", "Consolas", "monospace"]
 # Whatever the page's library would load from elsewhere, the browser does not.
+_OWN_NAMES = ["127.0.0.1", "localhost", "["]  # the last is what Starlette reads of [::1]:7860
 _POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
     "form-action 'self'; base-uri 'self'; frame-ancestors 'self'"
@@ -63,10 +64,17 @@ def address_of(listening: socket.socket) -> str:
     return f"http://{host}:{port}/"
 
 
-def server(page: "Blocks") -> "Server":
-    """A server of the page: its ``run(sockets=[...])`` serves until it is interrupted."""
+def server(page: "Blocks", *, loopback: bool = True) -> "Server":
+    """A server of the page: its ``run(sockets=[...])`` serves until it is interrupted.
+
+    Args:
+        loopback: whether it is to be reached from this machine alone. Then it answers to this
+            machine's own names and no other: a page elsewhere whose name was made to point here
+            gets nothing.
+    """
     import gradio as gr  # noqa: PLC0415
     from fastapi import FastAPI  # noqa: PLC0415
+    from starlette.middleware.trustedhost import TrustedHostMiddleware  # noqa: PLC0415
     from uvicorn import Config, Server  # noqa: PLC0415
 
     theme = gr.themes.Base(font=_SYSTEM, font_mono=_SYSTEM_MONO).set(
@@ -80,9 +88,12 @@ def server(page: "Blocks") -> "Server":
         run_history=False,
         ssr_mode=False,
         mcp_server=False,
+        show_error=False,
         theme=theme,
         css_paths=Path(__file__).with_name("page.css"),
     )
+    if loopback:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=_OWN_NAMES)
     return Server(Config(_OwnAlone(app), log_level="critical", timeout_graceful_shutdown=1))
 
 
