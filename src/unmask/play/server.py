@@ -18,7 +18,7 @@ _PORTS = range(PORT, PORT + 100)
 _SYSTEM = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif"]
 _SYSTEM_MONO = ["ui-monospace", "DejaVu Sans Mono", "Menlo", "Consolas", "monospace"]
 # Whatever the page's library would load from elsewhere, the browser does not.
-_OWN_NAMES = ["127.0.0.1", "localhost", "["]  # the last is what Starlette reads of [::1]:7860
+_OWN_NAMES = ["127.0.0.1", "localhost", "[::1]"]
 _POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
     "form-action 'self'; base-uri 'self'; frame-ancestors 'self'"
