@@ -3,6 +3,11 @@
 import itertools
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -348,8 +353,6 @@ class TestRuns:
         ]
 
     def test_killed_and_resumed_it_is_the_same_run(self, unmask, options, tmp_path):
-        import shutil
-
         whole, parts = tmp_path / "whole", tmp_path / "parts"
         for run in (whole, parts):
             status, text = unmask("train", "--run", run, *options, "--train.steps", 7)
@@ -366,6 +369,27 @@ class TestRuns:
             )
             assert all(a[key].equal(b[key]) for key in a)
         assert unmask("evaluate", whole)[0] == 0
+
+    @pytest.mark.slow
+    def test_a_kill_leaves_no_worker(self, options, tmp_path):
+        run = tmp_path / "run"
+        # blocks so large that workers wait for room in the pipe
+        command = [sys.executable, "-m", "unmask", "train", "--run", str(run), *options]
+        command += ["--train.steps", "100000", "--corpus.block-size", "256"]
+        training = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+        deadline = time.monotonic() + 60
+        while not list(run.glob("checkpoints/step-*")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        training.kill()
+        training.wait()
+        while time.monotonic() < deadline:
+            try:
+                os.killpg(training.pid, 0)
+            except ProcessLookupError:
+                return
+            time.sleep(0.2)
+        os.killpg(training.pid, signal.SIGKILL)
+        pytest.fail("a worker outlives its run")
 
     def test_a_bell_by_the_beginning_of_the_text(self, unmask, options, tmp_path, shards):
         text = "".join(chr(97 + (i * i + i // 3) % 9) for i in range(9000))
