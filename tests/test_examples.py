@@ -44,7 +44,13 @@ def example(name: str) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if "accelerate" in name else pytest.mark.slow)
+        for name in EXAMPLES
+    ],
+)
 def test_it_runs_and_the_loss_goes_down(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     example(name).main()
     printed = capfd.readouterr().out

@@ -37,8 +37,8 @@ def bounds(run: Path) -> list[float]:
     ("kind", "recipe", "more"),
     [
         ("llama", "fast", ["--train.recompute"]),
-        ("gpt2", "bell", ["--train.optimizer", "muon"]),
-        ("qwen2", "ar", []),
+        pytest.param("gpt2", "bell", ["--train.optimizer", "muon"], marks=pytest.mark.slow),
+        pytest.param("qwen2", "ar", [], marks=pytest.mark.slow),
         ("bert", "narrow", ["--train.ema", 0.5]),
         pytest.param("modernbert", "bell", ["--corpus.packing", "pad"], marks=pytest.mark.slow),
         pytest.param("qwen3", "puma", ["--train.accumulation", 2], marks=pytest.mark.slow),
@@ -68,6 +68,7 @@ def test_it_trains_resumes_evaluates_and_samples(
     assert unmask("sample", whole, "--length", 8, "--num", 1, "--seed", 3)[0] == 0
 
 
+@pytest.mark.slow
 def test_it_is_compared(
     unmask: Call, options: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

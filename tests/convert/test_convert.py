@@ -151,6 +151,7 @@ def test_unmask_opens_it_like_the_run(
     assert status == BAD_INPUT and "it is an exported model; init from it" in text
 
 
+@pytest.mark.slow
 def test_the_card_says_what_is_known(
     unmask: Call, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -167,6 +167,7 @@ def test_the_twin_s_loss_is_of_the_next_token_and_it_generates_as_the_sampler_wo
     assert found[:, 1:].tolist() == row.tolist()
 
 
+@pytest.mark.slow
 def test_the_trainer_of_transformers_trains_it(converted, tmp_path):
     """By the mean of the whole batch, however many parts it is in."""
     from transformers import Trainer, TrainingArguments

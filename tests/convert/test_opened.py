@@ -54,6 +54,7 @@ def test_sample_gives_the_run_s_texts(converted, unmask, kind, options):
     assert of_run[0] == (2 if kind == "causal" and bidirectional else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["late", "causal"])
 def test_its_own_texts_are_judged_the_same(converted, unmask, kind, judge_folder):
     arguments = ["--judge", judge_folder, "--num", "2", "--steps", "4", "--length", "12"]

@@ -3,6 +3,11 @@
 import itertools
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,7 +194,10 @@ class TestStream:
             stream = self.stream(self.TEXTS, processes=processes, **how)
             assert self.same(self.steps(stream, range(9), 7), one)
 
-    @pytest.mark.parametrize("lanes", [1, 2, 3])
+    @pytest.mark.parametrize(
+        "lanes",
+        [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)],
+    )
     def test_processes_take_the_blocks_of_one_and_know_together_where_they_are(self, lanes):
         n = 17  # not the same number of each lane's
         whole = self.stream(self.TEXTS, lanes=lanes)
@@ -214,7 +222,7 @@ class TestStream:
         assert read[0] | read[1] == set("0123") and not read[0] & read[1]
 
     @pytest.mark.parametrize(("lanes", "weights"), [(1, (1,)), (3, (1,)), (2, (3, 1))])
-    @pytest.mark.parametrize("pad", [False, True])
+    @pytest.mark.parametrize("pad", [False, pytest.param(True, marks=pytest.mark.slow)])
     def test_it_goes_on_where_it_was(self, lanes, weights, pad):
         def new() -> TextStream:
             return self.stream(self.TEXTS, lanes=lanes, weights=weights, pad=pad)
@@ -235,6 +243,7 @@ class TestStream:
         for (x, _), _ in blocks:
             assert (x == ord("a")).any(1).sum() == 12 and (x == ord("b")).any(1).sum() == 4
 
+    @pytest.mark.slow
     def test_more_lanes_than_documents(self):
         with pytest.raises(UserError, match=r"too few documents for corpus.lanes 3.*choose fewer"):
             self.steps(self.stream([["a", "b"]], lanes=3), range(2), 4)
@@ -309,6 +318,7 @@ class TestLoading:
             file.write('{"text": "one more"}\n')
         assert load_data(streaming(shards)).facts["sha256"] != first
 
+    @pytest.mark.slow
     def test_a_data_set_through_datasets(self, shards):
         spec = f"hf:{shards}"
         config = streaming(spec, packing="pad", block_size=128, lanes=3, processes=3)
@@ -348,8 +358,6 @@ class TestRuns:
         ]
 
     def test_killed_and_resumed_it_is_the_same_run(self, unmask, options, tmp_path):
-        import shutil
-
         whole, parts = tmp_path / "whole", tmp_path / "parts"
         for run in (whole, parts):
             status, text = unmask("train", "--run", run, *options, "--train.steps", 7)
@@ -367,6 +375,28 @@ class TestRuns:
             assert all(a[key].equal(b[key]) for key in a)
         assert unmask("evaluate", whole)[0] == 0
 
+    @pytest.mark.slow
+    def test_a_kill_leaves_no_worker(self, options, tmp_path):
+        run = tmp_path / "run"
+        # blocks so large that workers wait for room in the pipe
+        command = [sys.executable, "-m", "unmask", "train", "--run", str(run), *options]
+        command += ["--train.steps", "100000", "--corpus.block-size", "256"]
+        training = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+        deadline = time.monotonic() + 60
+        while not list(run.glob("checkpoints/step-*")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        training.kill()
+        training.wait()
+        while time.monotonic() < deadline:
+            try:
+                os.killpg(training.pid, 0)
+            except ProcessLookupError:
+                return
+            time.sleep(0.2)
+        os.killpg(training.pid, signal.SIGKILL)
+        pytest.fail("a worker outlives its run")
+
+    @pytest.mark.slow
     def test_a_bell_by_the_beginning_of_the_text(self, unmask, options, tmp_path, shards):
         text = "".join(chr(97 + (i * i + i // 3) % 9) for i in range(9000))
         (shards / "0.jsonl").write_text(

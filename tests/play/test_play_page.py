@@ -260,6 +260,7 @@ def test_without_the_extra_it_is_named(
     assert status == 2 and "unmask[play]" in text and text.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_bad_requests_for_a_page(run: Run, unmask: Call, tmp_path) -> None:
     pytest.importorskip("gradio")
     with socket.create_server(("127.0.0.1", 0)) as taken:

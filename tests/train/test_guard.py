@@ -89,6 +89,7 @@ def test_a_norm_far_above_its_average_is_a_spike_once_there_is_one() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_spike_is_left_out_and_a_resumed_run_knows_the_average(
     unmask: Call, small: list[str], tmp_path: Path, spoil: Callable[[dict[int, float]], None]
 ) -> None:

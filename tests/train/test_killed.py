@@ -194,6 +194,7 @@ def in_deleting(run: Path) -> None:
     sys.addaudithook(hook)
 
 
+@pytest.mark.slow
 def test_killed_while_a_checkpoint_is_written_or_deleted(
     unmask: Call, small: list[str], tmp_path: Path
 ) -> None:

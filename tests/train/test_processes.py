@@ -331,6 +331,7 @@ def test_each_process_has_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -
         Processes(0, 2).device(mps)
 
 
+@pytest.mark.slow
 def test_divided_weights_are_gathered_in_bfloat16(
     unmask: Call, small: list[str], tmp_path: Path
 ) -> None:

@@ -149,9 +149,7 @@ def one_thread_each() -> Iterator[None]:
 
 @contextmanager
 def _pool(tokenizer: Tokenizer, processes: int) -> Iterator[ProcessPoolExecutor]:
-    pool = ProcessPoolExecutor(
-        processes, forking(), initializer=_begin, initargs=(tokenizer, os.getpid())
-    )
+    pool = ProcessPoolExecutor(processes, forking(), initializer=_begin, initargs=(tokenizer,))
     try:
         with one_thread_each():
             pool.submit(os.getpid).result()  # with the first task all of them start
@@ -168,21 +166,21 @@ def _pool(tokenizer: Tokenizer, processes: int) -> Iterator[ProcessPoolExecutor]
 _TOKENIZER: list[Tokenizer] = []  # of a worker process
 
 
-def _begin(tokenizer: Tokenizer, parent: int) -> None:
-    leave_signals()
-    os.environ[_TOKENIZERS_THREADS] = "false"
+def _begin(tokenizer: Tokenizer) -> None:
+    begin_worker()
     _TOKENIZER[:] = [tokenizer]
-    Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
-def leave_signals() -> None:
-    """The process that waits for this one says what a signal means, and ends it."""
+def begin_worker() -> None:
+    """Make this process one that lives for its parent: it leaves signals to it and ends with it."""
+    os.environ[_TOKENIZERS_THREADS] = "false"
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
 
 def _end_with(parent: int) -> None:
-    """End this process when the one that it works for was killed."""
+    """End this process when its parent was killed; it may be waiting for it for ever."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

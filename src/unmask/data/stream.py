@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from unmask.base.errors import UserError
 from unmask.data.blocks import Blocks, Drawn, pack_in_memory
-from unmask.data.encode import cores, forking, leave_signals, one_thread_each
+from unmask.data.encode import begin_worker, cores, forking, one_thread_each
 from unmask.data.lanes import Block, Corpus, Lane, Packing, Place
 from unmask.data.mixture import in_proportion
 from unmask.data.order import permutation
@@ -211,7 +211,7 @@ class TextStream:
                     collate_fn=_as_it_is,
                     prefetch_factor=_MESSAGES_AHEAD,
                     multiprocessing_context=forking(),
-                    worker_init_fn=_begin_worker,
+                    worker_init_fn=_init_worker,
                 )
             )
 
@@ -282,5 +282,5 @@ def _as_it_is(message: Any) -> Any:
     return message
 
 
-def _begin_worker(_: int) -> None:
-    leave_signals()
+def _init_worker(_: int) -> None:
+    begin_worker()
