@@ -1,7 +1,9 @@
 """A tiny run of each kind, and what ``unmask convert`` makes of it."""
 
+import io
 import random
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,12 @@ KINDS = {
     "causal": ["--recipe", "ar"],
     "padded": ["--recipe", "bell", "--corpus.packing", "pad", "--corpus.transform", "reverse"],
 }
+
+
+def _quietly(arguments: list[str]) -> None:
+    """Run a command that whichever test comes first needs; what it prints is no test's."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        assert main(arguments) == 0
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -63,7 +71,7 @@ def trained(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[.
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("UNMASK_CACHE", str(folder.parent / "cache"))
             torch.set_num_threads(1)
-            assert main(["train", "--run", str(folder), *small, *options]) == 0
+            _quietly(["train", "--run", str(folder), *small, *options])
         return done.setdefault(options, folder)
 
     return train
@@ -80,7 +88,7 @@ def converted(
         run = trained(*(KINDS[options[0]] if len(options) == 1 else options))
         if run not in done:
             done[run] = tmp_path_factory.mktemp("converted") / "model"
-            assert main(["convert", str(run), "--to", str(done[run])]) == 0
+            _quietly(["convert", str(run), "--to", str(done[run])])
         return run, done[run]
 
     return convert
