@@ -39,10 +39,12 @@ def test_evaluate_gives_the_run_s_nelbo_on_its_own_text_and_on_another(
         ["--temperature", "0.7", "--top-k", "20"],
         ["--prompt", "the cat", "one", "--length", "9"],
         ["--infill", "the[MASK*5] sat[MASK]", "--seed", "3"],
-        ["--sampler", "first-hitting", "--length", "12"],
+        pytest.param(["--sampler", "first-hitting", "--length", "12"], marks=pytest.mark.slow),
         ["--sampler", "confidence", "--steps", "6"],
-        ["--sampler", "margin", "--steps", "6", "--block-length", "8"],
-        ["--sampler", "entropy", "--steps", "6"],
+        pytest.param(
+            ["--sampler", "margin", "--steps", "6", "--block-length", "8"], marks=pytest.mark.slow
+        ),
+        pytest.param(["--sampler", "entropy", "--steps", "6"], marks=pytest.mark.slow),
     ],
     ids=lambda options: options[1],
 )

@@ -97,10 +97,10 @@ LATE = ["--model.late", 1, "--train.accumulation", 2]
 STREAM = ["--corpus.streaming", "--corpus.valid-documents", 20, "--corpus.lanes", 2]
 CASES = [
     ("fast:next-token=0.5@0.5/0@0.5", 2, LATE),
-    ("bell", 2, [*STREAM, "--train.batch-size", 17]),
     *(
         pytest.param(recipe, size, options, marks=pytest.mark.slow)
         for recipe, size, options in [
+            ("bell", 2, [*STREAM, "--train.batch-size", 17]),
             ("bell", 4, ["--train.batch-size", 9]),
             ("bell", 2, ["--train.optimizer", "muon", "--train.ema", 0.9, "--model.late", 1]),
             ("bell:next-token=0.3,mix=steps", 2, []),
