@@ -13,6 +13,7 @@ from unmask.recipe.recipe import Portion
 from unmask.run import is_run, predicts_before_place
 from unmask.start import outline
 from unmask.train.device import PEAKS
+from unmask.train.optim import KEPT
 
 NUMBERS_KEPT = 21
 """Floats that a block keeps for its backward pass, for each token and unit of width: measured at
@@ -66,9 +67,8 @@ def cost_of(config: Config, vocab_size: int) -> Cost:
     model, length = config.model, config.corpus.block_size
     if config.init is not None and not is_run(config.init):
         return _cost_of_pretrained(config)
-    inner = model.block_parameters + model.width
-    parameters = inner + 2 * vocab_size * model.width
-    matrices = model.block_parameters - model.layers * 2 * (model.width + model.head_dim)
+    inner = model.inner_parameters
+    parameters = inner + (2 + model.value_embedding) * vocab_size * model.width
 
     def flops(portion: Portion) -> float:
         return training_flops(
@@ -85,8 +85,8 @@ def cost_of(config: Config, vocab_size: int) -> Cost:
         parameters=parameters,
         trained=parameters,
         inner=inner,
-        matrices=matrices,
-        layers=model.layers,
+        matrices=model.layers * model.matrix_shapes,
+        layers=len(model.passes),
         width=model.width,
         flops_per_step=_flops_per_step(config, flops),
     )
@@ -106,7 +106,7 @@ def _cost_of_pretrained(config: Config) -> Cost:
         parameters=total,
         trained=trained,
         inner=inner,
-        matrices=sum(p.numel() for p in network.matrix_parameters()),
+        matrices=[(p.shape[0], p.shape[1]) for p in network.matrix_parameters()],
         layers=len(network.layers),
         width=network.head.weight.shape[1],
         flops_per_step=_flops_per_step(config, flops),
@@ -127,13 +127,16 @@ def _cost(
     parameters: int,
     trained: int,
     inner: int,
-    matrices: int,
+    matrices: list[tuple[int, int]],
     layers: int,
     width: int,
     flops_per_step: float,
 ) -> Cost:
     train = config.train
-    averages = 2 * trained - (matrices if train.optimizer == "muon" else 0)
+    kept_of = KEPT.get(train.optimizer, KEPT["adamw"])
+    averages = 2 * trained
+    for rows, columns in matrices:
+        averages += kept_of(rows, columns) - KEPT["adamw"](rows, columns)
     state = parameters + trained + averages + (parameters if train.ema else 0)
     tokens = train.batch_size * config.corpus.block_size
     kept = NUMBERS_KEPT * (1 if train.recompute else layers)

@@ -20,6 +20,10 @@ KINDS = {
     "shift": ["--recipe", "bell", "--model.shift"],
     "late": ["--recipe", "bell", "--model.late", "1", "--corpus.tokenizer", "bpe:270"],
     "causal": ["--recipe", "ar"],
+    "local": [
+        *("--recipe", "fast", "--model.convolution", "2", "--model.loops", "2"),
+        *("--model.activation", "relu2", "--model.value-embedding", "--model.zero-outputs"),
+    ],
     "padded": ["--recipe", "bell", "--corpus.packing", "pad", "--corpus.transform", "reverse"],
 }
 

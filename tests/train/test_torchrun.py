@@ -115,6 +115,44 @@ def test_two_processes_of_torchrun_are_one_and_a_restart_goes_on_by_itself(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["--train.parallel", "fsdp", "--train.precision", "bf16"],
+        ["--train.parallel", "ddp", "--train.optimizer", "normuon"],
+        ["--train.parallel", "ddp", "--train.optimizer", "soap"],
+    ],
+    ids=["fsdp", "normuon", "soap"],
+)
+def test_two_processes_train_every_part_of_the_network(
+    changes: list[str], options: list[Any], unmask: Call, tmp_path: Path
+) -> None:
+    """Blocks that are passed twice, and what stands outside of them, are shared as the others."""
+    together = [*options, "--recipe", "fast", "--model.layers", 4, "--model.convolution", 2]
+    together += ["--model.loops", 2, "--model.activation", "relu2", "--model.value-embedding"]
+    together += ["--model.zero-outputs", *changes]
+    alone, run = tmp_path / "alone", tmp_path / "run"
+    assert unmask("train", "--run", alone, *together, "--train.parallel", "none")[0] == 0
+    told, _ = (process := torchrun(run, together)).communicate(timeout=240)
+    assert process.returncode == 0, told
+    tolerance = {"bf16": 0.02}.get(changes[-1], 1e-3)
+    for one, other in zip(records(run), records(alone), strict=True):
+        for key in {"loss", "nelbo"} & other.keys():
+            assert one[key] == pytest.approx(other[key], rel=tolerance)
+
+
+@pytest.mark.slow
+def test_an_optimiser_of_whole_matrices_refuses_divided_ones(
+    options: list[Any], tmp_path: Path
+) -> None:
+    process = torchrun(
+        tmp_path / "run", [*options, "--train.parallel", "fsdp", "--train.optimizer", "soap"]
+    )
+    told, _ = process.communicate(timeout=240)
+    assert process.returncode != 0 and "soap does not work on divided matrices" in told
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_one_is_killed_and_the_other_says_so_and_stops(
     rank: int, options: list[Any], tmp_path: Path

@@ -66,7 +66,7 @@ def _split(module: ModuleType) -> tuple[set[str], str]:
 def _config() -> str:
     """`ModelConfig` without the library that checks it: its fields and what follows from them."""
     fields = [
-        f"    {name}: {getattr(field.annotation, '__name__', 'object')} = {field.default!r}"
+        f"    {name}: {type(field.default).__name__} = {field.default!r}"
         for name, field in ModelConfig.model_fields.items()
     ]
     tree = ast.parse(getsource(ModelConfig))

@@ -1,6 +1,6 @@
 """The size of the network: the ``model`` section of the configuration."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -26,6 +26,32 @@ class ModelConfig(Section):
         description="How many last blocks masked positions pass; visible tokens alone pass those "
         "before. 0: all blocks, and not only where a token is predicted.",
     )
+    convolution: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Reach of a depthwise convolution over neighbours, at the embedding and before "
+        "attention and feed-forward of each block; to both sides, in an autoregressive pass to "
+        "the left. 0: none.",
+    )
+    loops: int = Field(
+        1,
+        ge=0,
+        le=100,
+        description="How often the early-middle half of the blocks is passed; no new weights, more "
+        "work. 0 or 1: once.",
+    )
+    activation: Literal["swiglu", "relu2"] = Field(
+        "swiglu",
+        description="Of the feed-forward network; relu2: squared ReLU without a gate, and the same "
+        "number of weights.",
+    )
+    zero_outputs: bool = Field(
+        False, description="The last matrices of attention and feed-forward start at zero."
+    )
+    value_embedding: bool = Field(
+        False, description="A second table of embeddings, added to the values of every block."
+    )
     rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary position frequencies.")
 
     @property
@@ -35,17 +61,63 @@ class ModelConfig(Section):
 
     @property
     def mlp_width(self) -> int:
-        """Hidden width of the SwiGLU: 8/3 D, rounded up to a multiple of 32.
+        """Hidden width of the feed-forward network: 4 D, of SwiGLU 8/3 D in multiples of 32.
 
-        8/3 makes its three matrices cost what the two of a plain 4 D network would.
+        8/3 makes its three matrices cost what the two of a plain network do.
         """
+        if self.activation == "relu2":
+            return 4 * self.width
         return -(-8 * self.width // (3 * 32)) * 32
 
     @property
+    def passes(self) -> list[int]:
+        """The blocks in the order in which they are passed, by their indices."""
+        first = self.layers // 4
+        last = first + -(-self.layers // 2)
+        looped = max(self.loops, 1) * list(range(first, last))
+        return [*range(first), *looped, *range(last, self.layers)]
+
+    @property
+    def matrix_shapes(self) -> list[tuple[int, int]]:
+        """(outputs, inputs) of a block's matrices: attention's, then the feed-forward network's."""
+        width, hidden = self.width, self.mlp_width
+        up = 1 if self.activation == "relu2" else 2
+        return [*[(width, width)] * 4, *[(hidden, width)] * up, (width, hidden)]
+
+    @property
+    def block_matrices(self) -> int:
+        """Weights in the matrices of all blocks."""
+        return self.layers * sum(rows * columns for rows, columns in self.matrix_shapes)
+
+    @property
     def block_parameters(self) -> int:
-        """Weights in all blocks: the matrices of attention and SwiGLU, and the norms."""
-        matrices = self.width * (4 * self.width + 3 * self.mlp_width)
-        return self.layers * (matrices + 2 * self.width + 2 * self.head_dim)
+        """Weights in all blocks: matrices, norms, convolutions, scales."""
+        others = 2 * self.width + 2 * self.head_dim + int(self.value_embedding)
+        if self.convolution:
+            others += 2 * self.width * (2 * self.convolution + 1)
+        return self.block_matrices + self.layers * others
+
+    @property
+    def inner_parameters(self) -> int:
+        """All weights but those of the embeddings and the head."""
+        embedded = self.width * (2 * self.convolution + 1) if self.convolution else 0
+        return self.block_parameters + self.width + embedded
+
+    @model_validator(mode="after")
+    def _check_late(self) -> Self:
+        if not self.late:
+            return self
+        for name in ("convolution", "value_embedding"):
+            if getattr(self, name):
+                raise ValueError(f"late and {name} do not go together")
+        passed = self.passes
+        once = sum(passed.count(i) == 1 for i in range(self.layers // 4, self.layers))
+        if self.loops > 1 and self.late > once:
+            raise ValueError(
+                f"late {self.late} of {self.layers} blocks are among those that loops repeat; "
+                f"at most {once}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:

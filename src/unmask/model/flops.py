@@ -1,4 +1,4 @@
-"""The floating-point operations of training: those of matrix products and of attention.
+"""The floating-point operations of training: of matrix products, attention and convolutions.
 
 A multiplication and an addition are two. Attention counts all pairs of positions, causal or not.
 """
@@ -37,7 +37,7 @@ def training_flops(
         recompute: whether the blocks are computed again in the backward pass.
         asked: whether a forward pass is made before, for the confidences at the masked positions.
     """
-    t, width, layers = rates.double(), config.width, config.layers
+    t, width, layers = rates.double(), config.width, len(config.passes)
     predicted = t * length
     head = 3 * 2 * predicted * width * vocab_size
     if config.late and not causal:
@@ -53,6 +53,9 @@ def training_flops(
     else:
         positions = torch.full_like(t, length + int(start and not causal))
         blocks = layers * _block(config, positions, positions)
+        if reach := config.convolution:  # two a block, and one at the embedding
+            places = reach + 1 if causal else 2 * reach + 1
+            blocks[0] += (2 * layers + 1) * 2 * places * width * positions
         advanced = layers * positions
     passes = blocks[0] * _FORWARD_AND_BACKWARD + blocks[1] * (1 + _ATTENTION_BACKWARD)
     again = torch.zeros_like(t)
@@ -66,7 +69,8 @@ def training_flops(
 def _block(config: ModelConfig, keys: Tensor, queries: Tensor) -> Tensor:
     """(2, n), of a forward pass: matrix products, and attention."""
     width = config.width
-    products = 2 * (2 * width**2 * keys + (2 * width**2 + 3 * width * config.mlp_width) * queries)
+    feed_forward = sum(rows * columns for rows, columns in config.matrix_shapes) - 4 * width**2
+    products = 2 * (2 * width**2 * keys + (2 * width**2 + feed_forward) * queries)
     return torch.stack((products, 4 * width * keys * queries))
 
 

@@ -1,4 +1,4 @@
-"""The parts of a block: rotary positions, attention, SwiGLU.
+"""The parts of a block: rotary positions, convolution over neighbours, attention, feed-forward.
 
 All matrices are separate 2-D parameters without bias, so that an optimiser which treats a matrix
 as a whole (Muon) sees each of them on its own.
@@ -89,6 +89,38 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causa
     return mixed.transpose(1, 2)
 
 
+class Convolution(nn.Module):
+    """Adds to each channel a weighted sum of the same channel at the places around.
+
+    Its weights, (D, 1, 2 * reach + 1), start at zero: it then changes nothing.
+
+    Args:
+        width: D.
+        reach: places to either side.
+    """
+
+    def __init__(self, width: int, reach: int) -> None:
+        super().__init__()
+        # Three dimensions, as of torch's convolutions: no matrix that an optimiser would treat as
+        # a whole.
+        self.weight = nn.Parameter(torch.empty(width, 1, 2 * reach + 1))
+        self.reach = reach
+
+    def forward(self, x: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+        """Of x (B, L, D); mask (B, 1, 1, L) True at places whose content counts, None: at all.
+
+        Args:
+            causal: whether only places before one and itself are added to it.
+        """
+        around = x if mask is None else x * mask[:, 0, 0, :, None]
+        weight = self.weight[..., : self.reach + 1] if causal else self.weight
+        # As an image one pixel high: the layout that is (B, L, D) in memory, and by far the
+        # fastest on a CPU.
+        image = around.transpose(1, 2).unsqueeze(2)
+        found = F.conv2d(image, weight.unsqueeze(2), padding=(0, self.reach), groups=x.shape[2])
+        return x + found.squeeze(2).transpose(1, 2)[:, : x.shape[1]]
+
+
 class Attention(nn.Module):
     """Multi-head self-attention, queries and keys RMS-normalised per head before rotation."""
 
@@ -101,12 +133,30 @@ class Attention(nn.Module):
         self.o = linear(config.width, config.width)
         self.q_norm = RMSNorm(config.head_dim)
         self.k_norm = RMSNorm(config.head_dim)
+        self.value_scale = nn.Parameter(torch.empty(1)) if config.value_embedding else None
 
     def forward(
-        self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None, causal: bool
+        self,
+        x: Tensor,
+        angles: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        causal: bool,
+        values: Tensor | None = None,
     ) -> Tensor:
-        """Mix positions: x (B, L, D), mask (B, 1, 1, L) True at keys to attend to, or None."""
+        """Mix positions.
+
+        Args:
+            x: (B, L, D).
+            angles: of the positions.
+            mask: (B, 1, 1, L), True at keys to attend to; None: at all.
+            causal: whether a position sees only itself and those before.
+            values: (B, L, D), added to the values in a share of their own; None: nothing.
+        """
         key, value = self.keys(x, angles)
+        if values is not None and self.value_scale is not None:
+            value = value + (self.value_scale * values).unflatten(-1, (self.heads, -1)).to(
+                value.dtype
+            )
         mixed = attend(self.queries(x, angles), key, value, mask, causal)
         return self.o(mixed.flatten(2))  # type: ignore[no-any-return]
 
@@ -136,6 +186,19 @@ class SwiGLU(nn.Module):
         return self.down(F.silu(self.gate(x)) * self.up(x))  # type: ignore[no-any-return]
 
 
+class SquaredReLU(nn.Module):
+    """Feed-forward network without a gate: down(relu(up x)^2)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.up = linear(config.width, config.mlp_width)
+        self.down = linear(config.mlp_width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map each position of x (B, L, D) on its own."""
+        return self.down(F.relu(self.up(x)).square())  # type: ignore[no-any-return]
+
+
 class Block(nn.Module):
     """One pre-norm block: attention, then the feed-forward network, each added to the stream."""
 
@@ -144,14 +207,30 @@ class Block(nn.Module):
         self.attention_norm = RMSNorm(config.width)
         self.attention = Attention(config)
         self.mlp_norm = RMSNorm(config.width)
-        self.mlp = SwiGLU(config)
+        self.mlp = SwiGLU(config) if config.activation == "swiglu" else SquaredReLU(config)
+        self.attention_convolution: Convolution | None = None
+        self.mlp_convolution: Convolution | None = None
+        if config.convolution:
+            self.attention_convolution = Convolution(config.width, config.convolution)
+            self.mlp_convolution = Convolution(config.width, config.convolution)
 
     def forward(
-        self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None, causal: bool
+        self,
+        x: Tensor,
+        angles: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        causal: bool,
+        values: Tensor | None = None,
     ) -> Tensor:
         """Advance the residual stream x (B, L, D); the rest as in `Attention`."""
-        x = x + self.attention(self.attention_norm(x), angles, mask, causal)
-        return x + self.mlp(self.mlp_norm(x))  # type: ignore[no-any-return]
+        normed = self.attention_norm(x)
+        if self.attention_convolution is not None:
+            normed = self.attention_convolution(normed, mask, causal)
+        x = x + self.attention(normed, angles, mask, causal, values)
+        normed = self.mlp_norm(x)
+        if self.mlp_convolution is not None:
+            normed = self.mlp_convolution(normed, mask, causal)
+        return x + self.mlp(normed)  # type: ignore[no-any-return]
 
     def lend(self, function: Callable[..., Tensor], *inputs: Any) -> Tensor:
         """Run a function of this block and other inputs.

@@ -81,6 +81,15 @@ class Network(nn.Module, ABC):
         inside: list[nn.Parameter] = [p for block in self.layers for p in block.parameters()]
         return [p for p in inside if p.ndim == 2 and p.requires_grad]
 
+    def embeddings(self) -> list[Tensor]:
+        """The weights (V, D) of the tables that the network reads tokens with."""
+        vocabulary = self.head.weight.shape[0]
+        return [
+            module.weight
+            for module in self.modules()
+            if isinstance(module, nn.Embedding) and module.num_embeddings == vocabulary
+        ]
+
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """As `forward`."""
         result: Tensor = super().__call__(*args, **kwargs)
@@ -90,14 +99,5 @@ class Network(nn.Module, ABC):
 def parameter_count(model: Network) -> tuple[int, int]:
     """Count the parameters: all of them, and those outside the embedding and the head."""
     total = sum(p.numel() for p in model.parameters())
-    outside = {id(p): p for p in (model.head.weight, *_embeddings(model))}
+    outside = {id(p): p for p in (model.head.weight, *model.embeddings())}
     return total, total - sum(p.numel() for p in outside.values())
-
-
-def _embeddings(model: Network) -> list[Tensor]:
-    vocabulary = model.head.weight.shape[0]
-    return [
-        module.weight
-        for module in model.modules()
-        if isinstance(module, nn.Embedding) and module.num_embeddings == vocabulary
-    ]

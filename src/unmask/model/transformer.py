@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from unmask.model.config import ModelConfig
 from unmask.model.flops import training_flops
 from unmask.model.late import Bounds, put, run_late
-from unmask.model.layers import Block, Rotary
+from unmask.model.layers import Block, Convolution, Rotary
 from unmask.model.network import Head, Network
 from unmask.model.norm import RMSNorm
 
@@ -76,6 +76,14 @@ class Transformer(Network):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width)
         self.head = Head(config.width, vocab_size, never_predicted)
+        self.convolution: Convolution | None = None
+        if config.convolution:
+            self.convolution = Convolution(config.width, config.convolution)
+        self.value_embedding: nn.Embedding | None = None
+        if config.value_embedding:
+            self.value_embedding = nn.Embedding(vocab_size, config.width, device="meta").to_empty(
+                device="cpu"
+            )
         if seed is not None:
             self._draw_weights(seed)
 
@@ -127,8 +135,11 @@ class Transformer(Network):
         mask = None if valid is None else valid[:, None, None, :]
         angles = self.rotary(x.shape[1])
         hidden: Tensor = self.embedding(x)
-        for block in self.blocks:
-            hidden = self._run(block, hidden, angles, mask, causal)
+        if self.convolution is not None:
+            hidden = self.convolution(hidden, mask, causal)
+        values = None if self.value_embedding is None else self.value_embedding(x)
+        for i in self.config.passes:
+            hidden = self._run(self.blocks[i], hidden, angles, mask, causal, values)
         return hidden
 
     def _late(
@@ -149,7 +160,7 @@ class Transformer(Network):
         visible = visible if valid is None else visible & valid
         if bounds is not None:
             bounds = Bounds(bounds.predicted, bounds.visible + len(x), bounds.in_row + 1)
-        blocks: Sequence[Block] = self.blocks  # type: ignore[assignment]
+        blocks: list[Block] = [self.blocks[i] for i in self.config.passes]  # type: ignore[misc]
         states, at = run_late(
             blocks[: -self.config.late],
             blocks[-self.config.late :],
@@ -199,15 +210,17 @@ class Transformer(Network):
         generator = torch.Generator().manual_seed(seed)
         # Each block adds to the residual stream twice; this keeps the sum's variance independent
         # of the depth.
-        residual = 1 / math.sqrt(2 * self.config.layers)
+        residual = 1 / math.sqrt(2 * len(self.config.passes))
         for name, weight in self.named_parameters():
             if weight.ndim == 1:
                 weight.fill_(1.0)
                 continue
-            if name == "head.weight":
-                weight.zero_()  # an untrained network is exactly undecided
+            if name == "head.weight" or weight.ndim == 3:
+                # An untrained network is exactly undecided, and its convolutions do nothing.
+                weight.zero_()
                 continue
-            std = EMBEDDING_STD if name == "embedding.weight" else 1 / math.sqrt(weight.shape[1])
+            embeds = name in ("embedding.weight", "value_embedding.weight")
+            std = EMBEDDING_STD if embeds else 1 / math.sqrt(weight.shape[1])
             if name.endswith(("attention.o.weight", "mlp.down.weight")):
-                std *= residual
+                std *= 0 if self.config.zero_outputs else residual
             weight.copy_(std * torch.randn(weight.shape, generator=generator))

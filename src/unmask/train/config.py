@@ -25,10 +25,16 @@ class TrainConfig(Section):
     )
     optimizer: str = Field(
         "muon",
-        description=f"{' or '.join(OPTIMIZERS)}; muon: the blocks' matrices by Muon, the rest by "
-        "AdamW",
+        description=f"{', '.join(OPTIMIZERS)}; all but adamw are for the blocks' matrices, and the "
+        "rest is AdamW's; normuon and soap need the extra optimizers",
     )
     learning_rate: float = Field(8e-3, gt=0, description="peak learning rate")
+    embedding_rate: float = Field(
+        1.0, gt=0, description="the embedding's learning rate, as a multiple of learning_rate"
+    )
+    head_rate: float = Field(
+        1.0, gt=0, description="the head's learning rate, as a multiple of learning_rate"
+    )
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's decay of the gradient average")
     beta2: float = Field(0.98, ge=0, lt=1, description="AdamW's decay of the squared average")
     weight_decay: float = Field(0.0, ge=0, description="decoupled, on matrices only")
