@@ -13,6 +13,7 @@ from rich.console import Console
 from unmask.compare import duration
 from unmask.compare.arms import parse_arms
 from unmask.compare.duration import Cost, arms_within, steps_within
+from unmask.compare.launch import threads_each
 from unmask.config import Config, save_config, with_options
 
 Call = Callable[..., tuple[int, str]]
@@ -105,3 +106,15 @@ def test_a_step_is_timed_here_and_a_repeated_command_goes_on(
     status, text = unmask(*command, 50)
     assert status == 0 and "as the runs that are there" in text
     assert steps_of(tmp_path / "cmp") == first
+
+
+@pytest.mark.parametrize(
+    ("wanted", "jobs", "threads"),
+    [("", 2, 4), ("1", 2, 1), ("6", 2, 4), ("3", 1, 3), ("many", 4, 2), ("0", 4, 2), ("", 16, 1)],
+)
+def test_runs_share_the_cores_and_keep_to_what_the_user_allows(
+    wanted: str, jobs: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+    assert threads_each(jobs) == threads

@@ -65,8 +65,14 @@ class Interrupted(Exception):
 
 
 def threads_each(jobs: int) -> int:
-    """Threads of each of so many runs at once: the cores divided between them."""
-    return max(1, (os.cpu_count() or 1) // jobs)
+    """Threads of each of so many runs at once: the cores divided between them.
+
+    Never more than the user's ``OMP_NUM_THREADS``: where other work has the other cores, threads
+    that wait for each other take many times as long as one.
+    """
+    share = max(1, (os.cpu_count() or 1) // jobs)
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(wanted)) if wanted.isdecimal() and int(wanted) > 0 else share
 
 
 def train_all(trials: list[Trial], jobs: int, console: Console) -> None:

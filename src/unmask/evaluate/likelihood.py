@@ -28,6 +28,7 @@ from unmask.data.documents import Documents
 from unmask.data.load import pack_own_validation, pack_text, whole_text
 from unmask.diffusion.bound import Bound
 from unmask.diffusion.estimators import find_estimator
+from unmask.evaluate.ordered import find_rule, ordered_likelihood
 from unmask.evaluate.subject import Subject, subject_of
 from unmask.run import Run
 from unmask.train.config import ValidationConfig
@@ -46,6 +47,8 @@ class LikelihoodOptions:
         budget: the most tokens that go through the network, blocks x draws x length; the blocks are
             then spread over the text. None: all of the text.
         estimator: a name in `unmask.diffusion.estimators.ESTIMATORS`.
+        order: a name in `unmask.evaluate.ordered.RULES`: the exact likelihood in that order instead
+            of the bound over all orders, for a forward pass a token; None: the bound.
         draws: masks for each block.
         seed: of the masks.
         batch_size: sequences per forward pass.
@@ -58,6 +61,7 @@ class LikelihoodOptions:
 
     budget: int | None = None
     estimator: str = "controlled"
+    order: str | None = None
     draws: int = 4
     seed: int = 0
     batch_size: int = 64
@@ -77,7 +81,8 @@ class Evaluation:
         word_ppl: perplexity per word, words being what stands between spaces in the text as
             published; None for a run's own validation split.
         detokenize: the detokeniser that was applied, or ``none``.
-        estimator: how it was estimated, or ``exact`` (causal models).
+        estimator: how it was estimated; ``exact`` (causal models), ``exact, most-certain`` (in an
+            order).
     """
 
     subject: Subject
@@ -174,28 +179,25 @@ def evaluate_subject(
             )
     if subject.corpus is not None:  # a run reads any text in the order it was trained on
         blocks = replace(blocks, transform=subject.corpus.transform)
-    draws, n = _draws(subject, options), len(blocks)
+    passes, n = _passes(subject, options), len(blocks)
     if options.budget is not None:
-        n = options.budget // draws // options.block_size
+        n = options.budget // passes // options.block_size
     config = ValidationConfig(
-        blocks=max(2, n), draws=draws, batch_size=options.batch_size, seed=options.seed
+        blocks=max(2, n), draws=options.draws, batch_size=options.batch_size, seed=options.seed
     )
-    total = min(config.blocks, len(blocks)) * draws
+    total = min(config.blocks, len(blocks)) * passes
+    measured = (subject.denoiser, blocks, config, subject.tokenizer.mask_id)
     with _bar(console, source or OWN, total) as bar, autocast(subject.device, options.precision):
-        bound = validate(
-            subject.denoiser,
-            blocks,
-            config,
-            subject.tokenizer.mask_id,
-            estimator=options.estimator,
-            on_batch=bar,
-        )
+        if options.order is None:
+            bound = validate(*measured, estimator=options.estimator, on_batch=bar)
+        else:
+            bound = ordered_likelihood(*measured, options.order, on_batch=bar)
     return Evaluation(
         subject=subject,
         corpus=source or OWN,
         detokenize=rule,
-        estimator="exact" if subject.denoiser.causal else options.estimator,
-        draws=draws,
+        estimator=_how(subject, options),
+        draws=options.draws if _how(subject, options) == options.estimator else 1,
         seed=options.seed,
         block_size=options.block_size,
         bound=bound,
@@ -219,23 +221,39 @@ def check_options(subject: Subject, options: LikelihoodOptions) -> LikelihoodOpt
     if size < 2 or (largest is not None and size > largest):
         limit = "at least 2" if largest is None else f"between 2 and {largest}"
         raise UserError(f"corpus.block_size must be {limit}, not {size}")
+    if options.order is not None:
+        find_rule(options.order)
+        if subject.denoiser.causal:
+            raise UserError("order: a causal model's likelihood is exact as it is, left to right")
     estimator = find_estimator(options.estimator)
     if not subject.denoiser.causal:  # on one token, which tells whether the draws suit it
         estimator(torch.ones(1, dtype=torch.int64), torch.zeros(1, options.draws).double())
     choose_detokenizer(options.detokenize, "")
-    draws = _draws(subject, options)
-    if options.budget is not None and options.budget < 2 * draws * size:
+    options = replace(options, block_size=size, packing=options.packing or subject.packing)
+    passes = _passes(subject, options)
+    if options.budget is not None and options.budget < 2 * passes * size:
+        each = f"{counted(passes, 'draw')} each"
+        if options.order is not None:
+            each = "a forward pass for each of them"
         raise UserError(
             f"budget: {options.budget} is too small: two blocks of {size} tokens with "
-            f"{counted(draws, 'draw')} each, the least that has a standard error, take "
-            f"{2 * draws * size}"
+            f"{each}, the least that has a standard error, take {2 * passes * size}"
         )
-    return replace(options, block_size=size, packing=options.packing or subject.packing)
+    return options
 
 
-def _draws(subject: Subject, options: LikelihoodOptions) -> int:
-    """Forward passes over each block; the likelihood of a causal model takes one."""
+def _passes(subject: Subject, options: LikelihoodOptions) -> int:
+    """Forward passes over each block, at most; the likelihood of a causal model takes one."""
+    if options.order is not None:
+        assert options.block_size is not None
+        return options.block_size
     return 1 if subject.denoiser.causal else options.draws
+
+
+def _how(subject: Subject, options: LikelihoodOptions) -> str:
+    if options.order is not None:
+        return f"exact, {options.order}"
+    return "exact" if subject.denoiser.causal else options.estimator
 
 
 def _own_blocks(subject: Subject, options: LikelihoodOptions, console: Console | None) -> Blocks:

@@ -45,6 +45,11 @@ class ScoringArguments(ModelOptions):
         "controlled",
         description="how: controlled, complementary, fixed-count, stratified or independent",
     )
+    order: str | None = Field(
+        None,
+        description="left-to-right or most-certain: the exact likelihood of texts that are written "
+        "one token at a time in this order, for a forward pass a token; by default the bound",
+    )
     draws: int = Field(
         4,
         ge=1,
@@ -146,7 +151,8 @@ def _in_lines(evaluation: "Evaluation") -> str:
     """What a person reads."""
     bound, subject = evaluation.bound, evaluation.subject
     step = "" if subject.checkpoint is None else f", step {subject.checkpoint:,}"
-    draws = "" if evaluation.estimator == "exact" else f", {counted(evaluation.draws, 'draw')} each"
+    exact = evaluation.estimator.startswith("exact")
+    draws = "" if exact else f", {counted(evaluation.draws, 'draw')} each"
     detokenized = (
         "" if evaluation.detokenize == "none" else f", detokenised ({evaluation.detokenize})"
     )
@@ -156,7 +162,7 @@ def _in_lines(evaluation: "Evaluation") -> str:
         "corpus": f"{evaluation.corpus}{detokenized}",
         "from": f"{counted(bound.tokens, 'token')} in {counted(len(bound.block_nats), 'block')} "
         f"of {evaluation.block_size}, {evaluation.estimator}{draws}, seed {evaluation.seed}",
-        "NELBO": f"{bound.nelbo:.4f} {error} nats/token",
+        "NLL" if exact else "NELBO": f"{bound.nelbo:.4f} {error} nats/token",
         "ppl": f"{bound.ppl:,.2f} per token",
         "bits": f"{evaluation.coverage.bits(evaluation.bits_per_byte)} per byte",
     }
