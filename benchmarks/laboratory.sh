@@ -38,6 +38,15 @@ books=(--corpus.source "$corpus/classics.train.jsonl.xz"
 bpe=("${books[@]}" bpe:8192)
 bytes=("${books[@]}" bytes --train.learning-rate 4e-3)
 
+# The second wave: what may be added to the network, the optimiser and the shares, each alone.
+m=model. t=train.
+second=standard+${t}optimizer=adamw+$rate=4e-3+${t}warmup_steps=100+${t}steps=1600,standard,fast
+second+=,fast+${m}convolution=2,fast+${m}loops=2,fast+${m}zero_outputs=true,fast+${m}activation=relu2
+second+=,fast+${m}value_embedding=true,fast+${t}optimizer=normuon,fast+${t}optimizer=soap+$rate=3e-3
+second+=,fast+${t}embedding_rate=3,fast+${t}head_rate=0.3,fast+${t}schedule=wsd,fast:next-token=0.3
+second+=,fast:next-token=1@0/0@0.6,fast:next-token=1@0.2/0.1@0.2,narrow+${m}convolution=2
+second+=,ar,ar+${m}convolution=2,ar+${m}loops=2
+
 for stage in ${@:-bpe combined-bpe bytes leaders-bpe leaders-bytes other-corpus other-rates}; do
   case $stage in
     bpe) compare laboratory-bpe 1 "$every" "${bpe[@]}" ;;
@@ -49,6 +58,18 @@ for stage in ${@:-bpe combined-bpe bytes leaders-bpe leaders-bytes other-corpus 
     other-rates)
       compare other-rates 1 \
         "standard+$rate=4e-3,fast+$rate=4e-3,standard+$rate=16e-3,fast+$rate=16e-3" "${bpe[@]}"
+      ;;
+    second-wave)
+      compare second-wave 1 "$second" "${books[@]}" bpe:2048 --train.steps 400 \
+        --train.precision fp32 --train.no-compile --train.save-every 300 --validation.every 25
+      ;;
+    # To convergence: 0.2 million parameters on bytes, 20,000 steps of 16 x 128.
+    convergence)
+      compare convergence 1 "standard,fast,fast:standard=0@0.7/1@1,narrow" "${books[@]}" bytes \
+        --model.layers 3 --model.width 64 --model.heads 2 --train.batch-size 16 \
+        --train.steps 20000 --train.learning-rate 4e-3 --train.schedule wsd \
+        --train.precision fp32 --train.save-every 2000 --train.keep 2 --validation.every 1000 \
+        --validation.blocks 512 --validation.draws 4
       ;;
     *) echo "no stage $stage" >&2 && exit 2 ;;
   esac
