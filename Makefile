@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # A thread for each of pytest's workers: more would only get into each other's way.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --durations=15
 
-.PHONY: help demo test test-all lint format docs clean
+.PHONY: help demo test test-all lint format docs dist clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -50,6 +50,9 @@ format: .venv/.dev  ## format the code, and mend what lint can
 
 docs: .venv/.docs  ## the documentation as a site, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+dist: .venv/.dev  ## the package to install elsewhere (wheel and sources), in dist
+	$(BIN)/python -m hatchling build -d dist
 
 clean:  ## remove the virtual environment and what was built; runs stay
 	rm -rf .venv build dist

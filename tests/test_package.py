@@ -4,11 +4,15 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+import unmask
 
 ROOT = Path(__file__).parent.parent
 
@@ -50,6 +54,40 @@ def train_with(python: Path, folder: Path) -> None:
     call("train", "--run", "r", *options, "--train.steps", "2", "--validation.blocks", "8")
     found = call("sample", "r", "--num", "1", "--length", "8", "--steps", "2", "--json")
     assert json.loads(found)["tokens"] == 8
+
+
+@pytest.mark.slow
+def test_dist_is_the_wheel_and_all_that_a_contributor_needs(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    version = unmask.__version__
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"unmask-{version}-py3-none-any.whl",
+        f"unmask-{version}.tar.gz",
+    }
+    with tarfile.open(tmp_path / f"unmask-{version}.tar.gz") as sources:
+        names = {name.removeprefix(f"unmask-{version}/") for name in sources.getnames()}
+    needed = {"Makefile", "constraints.txt", "CONTRIBUTING.md", "CITATION.cff", "docs/index.md"}
+    assert needed | {"src/unmask/__init__.py", "tests/conftest.py"} <= names
+
+
+def test_the_citation_names_the_paper_and_this_software_apart() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == unmask.__version__ and cited["type"] == "software"
+    assert {"cff-version", "message", "title", "authors", "license"} <= cited.keys()
+    (paper,) = cited["references"]
+    assert paper["title"] != cited["title"]
+    assert paper["identifiers"][0]["value"] == "arXiv:2605.13026"
+
+
+def test_issue_forms_are_whole() -> None:
+    forms = sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml"))
+    assert len(forms) == 3
+    for form in forms:
+        found = yaml.safe_load(form.read_text())
+        assert {"name", "description", "body"} <= found.keys(), form.name
+        ids = [field["id"] for field in found["body"] if field["type"] != "markdown"]
+        assert len(ids) == len(set(ids)) > 1
 
 
 def test_the_wheel_holds_package_and_data_and_nothing_else(wheel: Path) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from unmask.recipe.parse import RECIPES, parse_recipe
     from unmask.recipe.recipe import Recipe
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "MASKINGS",
