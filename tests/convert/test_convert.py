@@ -1,6 +1,8 @@
 """Runs as folders that `transformers` loads: the same logits, texts and bounds for all."""
 
 import json
+import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from in_process import train_here
 from tiny_networks import make
 from unmask.convert.auto import register
+from unmask.convert.card import _comparison
 from unmask.convert.export import byte_tokenizer
 from unmask.convert.source import modeling_source
 from unmask.data.tokenizers import ByteTokenizer
@@ -22,6 +25,8 @@ from unmask.run import Run, open_run
 
 Call = Callable[..., tuple[int, str]]
 BAD_INPUT = 2
+UMASK = os.umask(0)
+os.umask(UMASK)
 WITHOUT = """
 import sys
 class Nowhere:
@@ -183,6 +188,53 @@ def test_what_cannot_be(trained: Callable[..., Path], unmask: Call, tmp_path: Pa
         status, text = unmask("convert", *words)
         assert status == BAD_INPUT and message in text, text
     assert not model.exists() and not list(tmp_path.glob(".*.tmp"))
+
+
+def test_a_target_that_cannot_be_is_told_before_any_work(
+    trained: Callable[..., Path], unmask: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, here = trained("--recipe", "bell"), tmp_path / "here"
+    here.mkdir()
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    monkeypatch.chdir(here)
+    monkeypatch.setattr("unmask.convert.export.open_run", None)  # the work
+    cases = {
+        ".": "the folder that this is called from",
+        str(tmp_path / "file"): "is a file",
+        str(tmp_path / "file" / "model"): "is a file",
+        str(tmp_path / "link"): "is a file",
+        str(tmp_path): "exists already",
+        "a\0b": "cannot be a folder",
+    }
+    for to, message in cases.items():
+        status, text = unmask("convert", run, "--to", to)
+        assert status == BAD_INPUT and "--to" in text and message in text, text
+
+
+def test_what_stands_beside_the_target_stays(
+    trained: Callable[..., Path], unmask: Call, tmp_path: Path
+) -> None:
+    run, beside = trained("--recipe", "bell"), tmp_path / ".model.tmp"
+    beside.mkdir()
+    (beside / "mine").write_text("")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "model").symlink_to(tmp_path / "elsewhere")  # an empty folder, by another name
+    assert unmask("convert", run, "--to", tmp_path / "model")[0] == 0
+    assert (beside / "mine").is_file() and (tmp_path / "model").is_symlink()
+    assert (tmp_path / "elsewhere/config.json").is_file()
+    assert stat.S_IMODE((tmp_path / "elsewhere").stat().st_mode) == 0o777 & ~UMASK
+    assert "with the recipe `bell`." in (tmp_path / "model/README.md").read_text()
+
+
+def test_an_empty_folder_is_not_its_own_neighbour(unmask: Call, tmp_path: Path) -> None:
+    (tmp_path / "e").mkdir()
+    status, text = unmask("convert", tmp_path / "e", "--to", tmp_path / "model")
+    assert status == BAD_INPUT and "is not a run" in text and "did you mean" not in text
+
+
+def test_a_run_right_below_the_root_is_in_no_comparison() -> None:
+    assert _comparison(Path("/nothing-is-called-so")) == ""
 
 
 @pytest.mark.parametrize("more", [[], ["--adapt.lora", 2]])

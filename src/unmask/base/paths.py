@@ -49,6 +49,8 @@ def near_paths(name: str) -> str:
         there = {entry.name.casefold(): entry for entry in path.parent.iterdir()}
     except (OSError, ValueError):
         return ""
+    if exists(name):
+        there = {key: entry for key, entry in there.items() if entry.name != path.name}
     close = get_close_matches(path.name.casefold(), there, n=_NEAR)
     near = " or ".join(repr(str(there[entry])) for entry in close)
     return f" (did you mean {near}?)" if near else ""

@@ -8,7 +8,9 @@ FOLDER/README.md                         a model card
 """
 
 import json
+import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import torch
 from safetensors.torch import save
 
 from unmask.base.errors import UserError
-from unmask.base.files import sync_folder, write_whole
+from unmask.base.files import check_writable, sync_folder, write_whole
 from unmask.config import Config, save_config
 from unmask.convert.card import model_card
 from unmask.convert.modeling import UnmaskConfig
@@ -42,15 +44,13 @@ def export_run(folder: Path, to: Path, checkpoint: str = "last") -> Path:
     Raises:
         UserError: it is no run, or one that `transformers` has no class for; ``to`` is not empty.
     """
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UserError(f"to: {to} exists already: choose another folder")
+    to = _target(to)
     if is_export(folder):
         raise UserError(f"{folder} is an exported model already: convert the run it comes from")
     run = open_run(folder, checkpoint)
-    temporary = to.parent / f".{to.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{to.name}.", suffix=".tmp", dir=to.parent))
     try:
-        temporary.mkdir(parents=True)
         if isinstance(run.model, Transformer):
             _write_ours(run, run.model, temporary)
         elif isinstance(run.model, MaskedLM):
@@ -61,6 +61,7 @@ def export_run(folder: Path, to: Path, checkpoint: str = "last") -> Path:
                 "there; valid: runs with a network of unmask, or a masked language model"
             )
         write_whole(temporary / "README.md", model_card(run).encode())
+        temporary.chmod(0o777 & ~_umask())  # it was made for its owner's eyes alone
         if to.exists():
             to.rmdir()
         temporary.rename(to)
@@ -69,6 +70,29 @@ def export_run(folder: Path, to: Path, checkpoint: str = "last") -> Path:
         raise
     sync_folder(to.parent)
     return to
+
+
+def _target(to: Path) -> Path:
+    """Where the folder will stand, links followed.
+
+    Raises:
+        UserError: something stands there, or nothing can.
+    """
+    check_writable(to, "to:")
+    place = to.resolve()
+    if place == Path.cwd():
+        raise UserError(f"to: {to} is the folder that this is called from: choose a new one")
+    if place.exists() and any(place.iterdir()):
+        raise UserError(f"to: {to} exists already: choose another folder")
+    check_writable(place.parent, "to:")
+    return place
+
+
+def _umask() -> int:
+    """What is taken from the permissions of new files; the system tells it by changing it alone."""
+    now = os.umask(0)
+    os.umask(now)
+    return now
 
 
 def _write_ours(run: Run, model: Transformer, folder: Path) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from unmask.base.errors import UserError, unknown
-from unmask.base.spec import parse_spec
+from unmask.base.spec import format_spec, parse_spec
 from unmask.recipe.laboratory import LABORATORY
 from unmask.recipe.named import EVERYDAY
 from unmask.recipe.objective import COMPANIONS
@@ -46,6 +46,16 @@ def parse_recipe(text: str) -> Recipe:
     shares = {key: share for key, share in shares.items() if share != Share.parse("0")}
     mix = options.pop("mix", recipe.mix)
     return replace(recipe, main=recipe.main.changed(options, kind), shares=shares, mix=mix)
+
+
+def short_spec(text: str) -> str:
+    """A recipe's text without the parameters that its name says: `parse_recipe` reads the same."""
+    spec = parse_recipe(text).spec()
+    name, options = parse_spec(spec)
+    usual = parse_spec(RECIPES[name].spec())[1]
+    short = format_spec(name, {k: v for k, v in options.items() if usual.get(k) != v})
+    # Where a part is another one, what is left of the name's own parameters may not fit it.
+    return short if parse_recipe(short).spec() == spec else spec
 
 
 AUTO = "auto"
