@@ -74,17 +74,17 @@ def _section(words: list[str], about: str, shown: dict[str, str]) -> str:
         return "\n\n".join([*lines, about[0].upper() + about[1:] + "."])
     lines.append(_prose(parser.description or about))
     for group in parser._action_groups:
-        actions = [action for action in group._group_actions if "--help" not in action.option_strings]
+        actions = [a for a in group._group_actions if "--help" not in a.option_strings]
         if not actions:
             continue
         options = "\n\n".join(map(_option, actions))
-        title = group.title[0].upper() + group.title[1:]
+        title = f"**{group.title[0].upper()}{group.title[1:]}**"
         if options in shown:
             place = shown[options]
             anchor = place.replace(" ", "-")
-            lines.append(f"**{title}**: those of [`{place}`](#{anchor}), with the same defaults.")
+            lines.append(f"{title}: those of [`{place}`](#{anchor}), with the same defaults.")
             continue
-        lines.append(f"**{title}**" + (f": {_prose(group.description)}" if group.description else ""))
+        lines.append(f"{title}: {_prose(group.description)}" if group.description else title)
         lines.append(options)
         if len(actions) > 1:
             shown[options] = name
@@ -132,19 +132,17 @@ def rooms() -> str:
         if i % 2 == 0:
             lines.append(
                 f'<rect x="0" y="{y - cell / 2}" width="{left + size}" height="{cell}" '
-                'fill="currentColor" opacity="0.05"/>'
+                'class="stripe"/>'
             )
         lines.append(f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{escape(name)}</text>')
         lines.append(f'<text transform="translate({x + 4} {top - 8}) rotate(-90)">{name}</text>')
-        lines.append(
-            f'<rect x="{x - 4}" y="{y - 4}" width="8" height="8" fill="currentColor" opacity="0.25"/>'
-        )
+        lines.append(f'<rect x="{x - 4}" y="{y - 4}" width="8" height="8" class="itself"/>')
         for other, n in sorted(uses[name].items()):
             x = left + cell * (names.index(other) + 0.5)
             title = f"{name} imports {other}, {n} {'time' if n == 1 else 'times'}"
             radius = min(3 + n**0.5 * 0.8, cell / 2 - 1)
             lines.append(
-                f'<circle cx="{x}" cy="{y}" r="{radius:.1f}" class="dot"><title>{title}</title></circle>'
+                f'<circle cx="{x}" cy="{y}" r="{radius:.1f}"><title>{title}</title></circle>'
             )
     return "\n".join([*lines, "</svg>"])
 
