@@ -18,8 +18,10 @@ from unittest.mock import patch
 
 import tyro
 
+from unmask.cli.base import ADAPTING_PRESET
 from unmask.cli.commands import Group
 from unmask.cli.main import COMMANDS
+from unmask.config import load_preset, preset_names
 
 PACKAGE = Path(import_module("unmask").__path__[0])
 MARK = re.compile(r"^<!-- from the code: (\S+) -->$", re.MULTILINE)
@@ -114,6 +116,28 @@ def _prose(text: str) -> str:
     return "".join(a + b for a, b in zip(plain, quoted, strict=True))
 
 
+# Presets
+
+
+def presets() -> str:
+    """What each preset sets, a row each."""
+    rows = [
+        "| `--preset` | layers x width | corpus | tokenizer | block | optimiser | batch x steps |"
+    ]
+    rows.append("|" + "---|" * 7)
+    for name in preset_names():
+        config = load_preset(name)
+        model, corpus, train = config.model, config.corpus, config.train
+        size, tokenizer = f"{model.layers} x {model.width}", f"`{corpus.tokenizer}`"
+        if name == ADAPTING_PRESET:
+            size = tokenizer = "the model's"
+        cells = [f"`{name}`", size, f"`{corpus.source}`", tokenizer, f"{corpus.block_size}"]
+        cells.append(f"{train.optimizer}, {train.learning_rate:g}")
+        cells.append(f"{train.batch_size} x {train.steps:,}")
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
 # Rooms
 
 
@@ -176,4 +200,4 @@ def in_order(uses: dict[str, Counter[str]]) -> list[str]:
     return ordered
 
 
-PARTS = {"commands": commands, "rooms": rooms}
+PARTS = {"commands": commands, "presets": presets, "rooms": rooms}
