@@ -9,6 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import redirect_stdout, suppress
+from functools import cache
 from html import escape
 from importlib import import_module
 from io import StringIO
@@ -25,12 +26,18 @@ from unmask.config import load_preset, preset_names
 
 PACKAGE = Path(import_module("unmask").__path__[0])
 MARK = re.compile(r"^<!-- from the code: (\S+) -->$", re.MULTILINE)
+SHORT = re.compile(r"<code>([^<\n]{1,28})</code>")
 DEFAULT = re.compile(r"\s*\((required|repeatable|default: .*)\)\s*$", re.DOTALL)
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Called by mkdocs for each page."""
     return MARK.sub(lambda found: PARTS[found[1]](), markdown)
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Called by mkdocs with each page's HTML: code of a name's length does not break."""
+    return SHORT.sub(r'<code class="short">\1</code>', html)
 
 
 # Commands
@@ -171,6 +178,7 @@ def rooms() -> str:
     return "\n".join([*lines, "</svg>"])
 
 
+@cache
 def imports_of_rooms() -> dict[str, Counter[str]]:
     """For each room, how many import statements name each other room."""
     uses: dict[str, Counter[str]] = {}
