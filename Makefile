@@ -36,7 +36,7 @@ demo: .venv/.demo  ## train the standard recipe and the bell side by side, about
 test: .venv/.dev  ## the tests, in minutes
 	$(TEST)
 
-test-all: .venv/.dev  ## the slow ones too
+test-all: .venv/.dev .venv/.docs  ## the slow ones too
 	$(TEST) -m 'slow or not slow'
 
 lint: .venv/.dev  ## formatting, lint, types

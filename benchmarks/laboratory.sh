@@ -2,7 +2,7 @@
 # The accelerators' laboratory on English books (nano's network): every recipe with seed 0 on BPE-8192
 # and on bytes, the leaders with three seeds, and whether the winner survives another corpus and other
 # learning rates. Run it from the repository with the corpus folder's path; it goes on where it was
-# stopped. The tables of docs/laboratory.md are left as RUN_FOLDER/<stage>.md.
+# stopped. The tables of docs/experiments/2026-11-25-laboratory.md are left as RUN_FOLDER/<stage>.md.
 set -eu
 corpus=${1:?usage: benchmarks/laboratory.sh CORPUS_FOLDER RUN_FOLDER [STAGE ...]}
 runs=${2:?usage: benchmarks/laboratory.sh CORPUS_FOLDER RUN_FOLDER [STAGE ...]}
@@ -11,7 +11,7 @@ python=${PYTHON:-.venv/bin/python}
 rate=train.learning_rate
 published=standard+train.optimizer=adamw+$rate=4e-3+train.warmup_steps=100+train.steps=2000
 
-# iid is left out (docs/results.md has it); variants of the warm-up are in.
+# iid is left out (docs/experiments/2026-11-25-results.md has it); variants of the warm-up are in.
 every=$published,standard,flat,bell,narrow,bell-weighted,bell:auto,window,bandwidth,clipped,p-pots
 every+=,adaptive,mirror,puma,narrow-pairs,narrow-spans,narrow-scattered,narrow-puma,narrow-anneal,narrow-after-ar
 every+=,narrow-after-ar:next-token=1@0.4/0@0.4,narrow-after-ar:paired=true,narrow-after-ar:uniform=0@0.8/1@1,ar

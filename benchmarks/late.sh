@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Masked positions that come in late (docs/late.md), on English books: what is learnt at equal steps,
+# Masked positions that come in late (docs/experiments/2026-11-26-late.md), on English books: what is learnt at equal steps,
 # what a step costs, what a sample costs, and variants by a slow reference. Run it from the repository
 # with the corpus folder's path; it goes on where it was stopped. "cost" and "samples" want a machine
 # with nothing beside them.

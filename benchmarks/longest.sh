@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The longest comparison, on English books, 3 seeds: the tables "all in" and "at the same optimiser"
-# of docs/results.md, and what other texts and the judge say of the kept checkpoints. Run it from the
+# of docs/experiments/2026-11-25-results.md, and what other texts and the judge say of the kept checkpoints. Run it from the
 # repository with the corpus folder's path; it goes on where it was stopped. The first comparison
 # evaluates the first seed's checkpoints, the second one adds seeds and the published recipe; the
 # tables are left as RUN_FOLDER.<table>.md.

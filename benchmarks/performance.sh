@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every measurement behind docs/performance.md, as JSON lines in a folder: twenty minutes or so on 2 quiet
+# Every measurement behind docs/experiments/2026-11-25-performance.md, as JSON lines in a folder: twenty minutes or so on 2 quiet
 # cores. It goes on where it was stopped. Then: .venv/bin/python benchmarks/performance_tables.py FOLDER
 set -eu
 folder=${1:?usage: benchmarks/performance.sh FOLDER}

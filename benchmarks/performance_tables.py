@@ -1,4 +1,6 @@
-"""Print the tables of docs/performance.md from the folder that `performance.sh` wrote.
+"""Print the tables of docs/experiments/2026-11-25-performance.md.
+
+They come from the folder that `performance.sh` wrote.
 
     .venv/bin/python benchmarks/performance_tables.py FOLDER
 

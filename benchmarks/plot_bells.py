@@ -1,6 +1,6 @@
-"""Plot the sweeps of centre and width: docs/bells.png.
+"""Plot the sweeps of centre and width: docs/images/bells.png.
 
-    .venv/bin/python benchmarks/plot_bells.py runs/sweep-bpe runs/sweep-bytes docs/bells.png
+    .venv/bin/python benchmarks/plot_bells.py runs/sweep-bpe runs/sweep-bytes docs/images/bells.png
 
 One panel a comparison, named after its tokenizer: final NELBO against the bell's centre, one line
 a width, on the half of the validation blocks that chose nothing (the odd ones); ``standard`` and

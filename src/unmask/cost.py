@@ -17,7 +17,7 @@ from unmask.train.optim import KEPT
 
 NUMBERS_KEPT = 21
 """Floats that a block keeps for its backward pass, for each token and unit of width: measured at
-``small`` (docs/performance.md), to within a tenth."""
+``small`` (docs/experiments/2026-11-25-performance.md), to within a tenth."""
 UTILISATION = 0.4
 """The part of it that good training code reaches."""
 LOOKED_AT = 50

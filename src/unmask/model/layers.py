@@ -73,7 +73,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causa
     """Scaled dot-product attention of heads (B, L, H, d), in the precision that is fastest.
 
     Under autocast that is bfloat16 on a GPU. On a CPU it is float32: the backward pass of torch's
-    bfloat16 kernel takes over three times as long (docs/performance.md).
+    bfloat16 kernel takes over three times as long (docs/experiments/2026-11-25-performance.md).
     """
     slow = value.device.type == "cpu" and torch.is_autocast_enabled("cpu")
     slow = slow and value.dtype == torch.bfloat16

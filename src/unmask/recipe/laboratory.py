@@ -1,4 +1,7 @@
-"""Our own recipes of docs/laboratory.md, named for what they are built on, and controls."""
+"""Our own recipes, named for what they are built on, and controls.
+
+They were measured in docs/experiments/2026-11-25-laboratory.md.
+"""
 
 from unmask.diffusion.masking import OwnOrder, Scattered, Spans
 from unmask.diffusion.time import TruncatedNormal

@@ -1,6 +1,7 @@
 """Published recipes beside those for every day, each with its source: to add one, add an entry.
 
-What of them is ours, where their text leaves it open or asks for more, docs/laboratory.md says.
+Where their text leaves something open or asks for more, some of it is ours:
+docs/experiments/2026-11-25-laboratory.md says what.
 """
 
 from unmask.diffusion.masking import OwnOrder

@@ -32,7 +32,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     """The context that forward passes run in: bfloat16 autocast, or nothing for float32.
 
     ``auto`` is bfloat16 where the hardware multiplies matrices in it: on such a GPU, and on a CPU
-    with AMX or AVX512-BF16 (docs/performance.md has what it gains).
+    with AMX or AVX512-BF16 (docs/experiments/2026-11-25-performance.md has what it gains).
     """
     dtype = products_dtype(device, precision)
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
