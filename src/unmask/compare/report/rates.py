@@ -14,8 +14,9 @@ from unmask.plot.figure import Plot
 from unmask.plot.style import (
     Array,
     colour,
-    fold,
-    legend,
+    columns,
+    heading,
+    label_rows,
     line_of,
     mask_rate_axis,
     panels,
@@ -42,8 +43,7 @@ def cross_entropies(comparison: Comparison) -> Plot | None:
                 axes.plot(t, values, **line_of(arm, markersize=3.5))
         axes.set_title(f"step {moment:,}")
         mask_rate_axis(axes)
-    every[0].set_ylabel("c(t) (nats per masked token)")
-    legend(drawing, arms)
+    label_rows(every, "c(t) (nats per masked token)")
     caption = (
         "Mean cross-entropy per masked token of the validation blocks, in 10 bins of the mask "
         "rate, at about 10, 25, 50 and 100% of the training; mean over the seeds that are done. "
@@ -51,7 +51,7 @@ def cross_entropies(comparison: Comparison) -> Plot | None:
     )
     if any(arm.causal for arm in comparison.arms):
         caption += " An autoregressive twin masks nothing and has no such curve."
-    return Plot("cross_entropy", "Cross-entropy by mask rate", caption, drawing)
+    return Plot("cross_entropy", "Cross-entropy by mask rate", caption, drawing, arms)
 
 
 def densities(comparison: Comparison) -> Plot | None:
@@ -59,22 +59,21 @@ def densities(comparison: Comparison) -> Plot | None:
     arms = [(arm, drawn) for arm in comparison.arms if (drawn := drawn_rates(arm)) is not None]
     if not arms:
         return None
-    columns = min(3, len(arms))
-    drawing, every = panels(len(arms), columns, 1.9, 0.5)
+    drawing, every = panels(len(arms), 3, 1.9, 0.5)
+    below = columns(min(3, len(arms)))  # the next row's axes are so many further
     peaks = [max(*drawn.density, *drawn.histogram) for _, drawn in arms]
     shared = max(peaks) <= 4 * min(peaks)
     for number, (axes, (arm, drawn)) in enumerate(zip(every, arms, strict=True)):
         shade: Any = {"color": colour(arm.index), "alpha": 0.28, "linewidth": 0}
         axes.stairs(drawn.histogram, np.linspace(0, 1, _BINS + 1), fill=True, **shade)
         axes.plot(drawn.t, drawn.density, color=colour(arm.index))
-        axes.set_title(fold(arm.name, 36), fontsize=8.5)
+        heading(axes, arm.name)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.08 * (max(peaks) if shared else peaks[number]))
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
-        if number + columns >= len(arms):  # none below it
+        if number + below >= len(arms):  # none below it
             axes.set_xlabel("mask rate t")
-        if number % columns == 0:
-            axes.set_ylabel("density")
+    label_rows(every, "density")
     caption = (
         "Bars: the mask rates that a recipe's first run drew, over the whole run. Line: the density"
         " that it drew them from; where that changes during the run, its mean over the steps."
