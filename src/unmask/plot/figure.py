@@ -78,4 +78,4 @@ def _faint_bands(figure: Figure) -> None:
     for axes in figure.axes:
         for band in axes.collections:
             if (band.get_gid() or "").endswith("-band"):
-                band.set_alpha(0.05)
+                band.set_alpha(0.3 * (band.get_alpha() or 1))

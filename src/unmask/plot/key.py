@@ -42,7 +42,7 @@ def picture(handle: Artist | Container) -> Markup:
 
 
 def _line(handle: Line2D) -> str:
-    if handle.get_linestyle().lower() in ("none", " ", ""):
+    if handle.get_linestyle() in ("None", "none", " ", ""):
         return ""
     width = handle.get_linewidth()
     _, dashes = handle._unscaled_dash_pattern  # type: ignore[attr-defined]
@@ -56,7 +56,7 @@ def _line(handle: Line2D) -> str:
 def _marker(handle: Line2D) -> str:
     style = MarkerStyle(handle.get_marker())
     path = style.get_path().transformed(style.get_transform())
-    if not len(path.vertices):
+    if handle.get_marker() in ("None", "none", " ", "", None):
         return ""
     size = 1.25 * handle.get_markersize()  # points as CSS pixels
     at = np.array([_WIDTH / 2, _HEIGHT / 2])

@@ -330,6 +330,9 @@ def as_svg(figure: Figure, name: str, title: str) -> str:
     figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     svg = buffer.getvalue().decode()
     svg = svg[svg.index("<svg") :]
+    svg = re.sub(
+        r'(?<=[ "])(-?\d+\.\d\d)\d+(?=[ "])', r"\1", svg
+    )  # a hundredth of a point is enough
     svg = re.sub(r'\bid="arm-(\d+)-band"', r'class="arm band" data-arm="\1"', svg)
     svg = re.sub(r'\bid="arm-(\d+)"', r'class="arm" data-arm="\1"', svg)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)

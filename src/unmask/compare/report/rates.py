@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,6 @@ import torch
 from torch import Tensor
 
 from unmask.compare.records import Arm, Comparison, quarters, whole_curve
-from unmask.config import Config
 from unmask.plot.figure import Plot
 from unmask.plot.style import (
     Array,
@@ -112,6 +112,16 @@ class DrawnRates:
     causal: bool
 
 
+@dataclass(frozen=True)
+class _Drawing:
+    """All that the rates of a run follow from."""
+
+    recipe: str
+    seed: int
+    steps: int
+    batch_size: int
+
+
 def drawn_rates(arm: Arm) -> DrawnRates | None:
     """The rates that an arm's first run drew, made again from its counters.
 
@@ -121,9 +131,16 @@ def drawn_rates(arm: Arm) -> DrawnRates | None:
     run = next((run for run in arm.runs if run.config is not None and run.last_step), None)
     if run is None or run.config is None:
         return None
+    train = run.config.train
+    settings = _Drawing(run.config.recipe, run.config.seed, train.steps, train.batch_size)
+    return _rates(settings, run.last_step)
+
+
+@lru_cache(maxsize=64)  # a plot is drawn for each width
+def _rates(config: _Drawing, last: int) -> DrawnRates | None:
     grid = (torch.arange(200, dtype=torch.float64) + 0.5) / 200
-    looked = range(0, run.last_step, -(-run.last_step // _STEPS_LOOKED_AT))
-    drawn = _drawn(run.config, looked, grid)
+    looked = range(0, last, -(-last // _STEPS_LOOKED_AT))
+    drawn = _drawn(config, looked, grid)
     if not drawn:
         return None
     rates = torch.cat([t for t, _ in drawn])
@@ -132,14 +149,14 @@ def drawn_rates(arm: Arm) -> DrawnRates | None:
         density=torch.stack([density for _, density in drawn]).mean(dim=0).numpy(),
         histogram=(torch.histc(rates, _BINS, 0, 1) * _BINS / len(rates)).double().numpy(),
         steps=len(looked),
-        of=run.last_step,
+        of=last,
         causal=len(drawn) < len(looked),
     )
 
 
-def _drawn(config: Config, steps: Iterable[int], grid: Tensor) -> list[tuple[Tensor, Tensor]]:
+def _drawn(config: _Drawing, steps: Iterable[int], grid: Tensor) -> list[tuple[Tensor, Tensor]]:
     """The rates and their density on a grid, of each of some steps that masks at rates it knows."""
-    recipe, size = parse_recipe(config.recipe), config.train.batch_size
+    recipe, size = parse_recipe(config.recipe), config.batch_size
     if recipe.observers():
         return []
     found = []
@@ -147,13 +164,13 @@ def _drawn(config: Config, steps: Iterable[int], grid: Tensor) -> list[tuple[Ten
         portions = recipe.portions(
             seed=config.seed,
             step=step,
-            steps=config.train.steps,
+            steps=config.steps,
             slots=torch.arange(size),
             batch_size=size,
         )
         masking = [p for p in portions if not p.objective.causal]
         density, share = torch.zeros_like(grid), 0.0
-        for objective, start, end in recipe.divided(step, config.train.steps):
+        for objective, start, end in recipe.divided(step, config.steps):
             if (p := objective.density(grid)) is not None:
                 density, share = density + (end - start) * p, share + end - start
         if masking:

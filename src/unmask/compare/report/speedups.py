@@ -61,7 +61,7 @@ def _draw(axes: Axes, arm: Arm, unit: str, shift: float) -> bool:
     axes.plot(x, y, **{**look, "zorder": 3})  # type: ignore[arg-type]
     for where, ratio in reached:
         if ratio.low is not None and ratio.high is not None:
-            bar = {"color": look["color"], "gid": look["gid"], "linewidth": 1.1}
+            bar = {"color": look["color"], "gid": f"{look['gid']}-band", "linewidth": 1.1}
             axes.vlines(where, ratio.low, ratio.high, **bar)
     beyond = [percent + shift for percent, ratio in levels if ratio.mean is None]
     heights = [0.025] * len(beyond)
