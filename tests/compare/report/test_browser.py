@@ -1,100 +1,13 @@
 """The report in a real browser: what a reader does with it, on a desktop and on a phone."""
 
-import json
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from made_up import made_up, many
 
+from reader import DESKTOP, PHONE, Reader
 from unmask.compare.report.page import write_report
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-PHONE, DESKTOP = 390, 1280
-
-
-class Reader:
-    """Opens a page and does what a reader does."""
-
-    def __init__(self, browser: Any) -> None:
-        self.browser = browser
-
-    def open(self, page: Path, width: int = DESKTOP) -> None:
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == PHONE}
-        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        self.browser.get(page.as_uri())
-
-    def all(self, selector: str) -> list[Any]:
-        return self.browser.find_elements("css selector", selector)
-
-    def value(self, script: str, *arguments: object) -> Any:
-        return self.browser.execute_script(f"return {script}", *arguments)
-
-    def shown(self, plot: str) -> set[str]:
-        """Places of the arms of which something is to be seen in a plot."""
-        groups = self.all(f"#{plot} g[data-arm]")
-        return {g.get_attribute("data-arm") for g in groups if g.is_displayed()}
-
-    def box(self, plot: str, name: str) -> Any:
-        (found,) = [b for b in self.all(f"#{plot} input") if b.get_property("value") == name]
-        return found
-
-    def choose(self, plot: str, label: str) -> None:
-        """Press a word of the line above a legend."""
-        (found,) = [b for b in self.all(f"#{plot} .choose button") if b.text == label]
-        found.click()
-
-    def column(self, table: str, number: int) -> list[str]:
-        """The first line of each cell of a column that is to be seen, from top to bottom."""
-        script = """[...document.querySelectorAll(arguments[0])].filter(row => !row.hidden)
-          .map(row => row.cells[arguments[1]]?.innerText.trim().split('\\n')[0])"""
-        return self.value(script, f"#{table} tbody tr", number)
-
-    def heading(self, table: str, number: int) -> Any:
-        return self.all(f"#{table} thead th")[number]
-
-    def said(self) -> list[str]:
-        """What stands on the console."""
-        return [line["message"] for line in self.browser.get_log("browser")]
-
-    def asked(self) -> set[str]:
-        """Addresses that were asked for, but by the browser for its own first tab."""
-        events = [json.loads(e["message"])["message"] for e in self.browser.get_log("performance")]
-        sent = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
-        return {e["request"]["url"] for e in sent if not e["documentURL"].startswith("chrome")}
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A headless browser without a network that notes its console and requests."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    driver = shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed, or no chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in (
-        *("headless=new", "no-sandbox", "disable-gpu", "no-first-run", "no-proxy-server"),
-        *("disable-background-networking", "disable-component-update", "disable-sync"),
-        f"user-data-dir={tmp_path_factory.mktemp('profile')}",
-        "host-resolver-rules=MAP * ~NOTFOUND",
-    ):
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    found.get("about:blank")
-    yield found
-    found.quit()
-
-
-@pytest.fixture
-def reader(browser: Any) -> Reader:
-    found = Reader(browser)
-    found.said(), found.asked()  # what an earlier test left
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -208,12 +121,6 @@ def test_the_rows_of_a_recipe_stay_together(reader: Reader, crowd: Path) -> None
     assert ratios == sorted(ratios, reverse=True)
 
 
-OVERFLOWING = """[...document.querySelectorAll('main *')].filter(each => {
-  const box = each.getBoundingClientRect();
-  return box.width && !each.closest('.scroll, svg') && (box.right > innerWidth + 1 || box.left < -1)
-}).map(each => each.tagName + ' ' + each.className)"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [PHONE, DESKTOP])
@@ -224,9 +131,7 @@ def test_everything_fits_and_can_be_read(
     reader.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
     reader.open(crowd, width)
     assert reader.value("matchMedia(`(prefers-color-scheme: ${arguments[0]})`).matches", scheme)
-    wide, room = reader.value("[document.documentElement.scrollWidth, innerWidth]")
-    assert room == width and wide <= room
-    assert reader.value(OVERFLOWING) == []
+    assert reader.overflowing() == []
     for kind in ("wide", "narrow"):
         drawings = reader.all(f"figure > .{kind}")
         assert {d.is_displayed() for d in drawings} == {(kind == "wide") == (width == DESKTOP)}
