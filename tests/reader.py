@@ -27,6 +27,7 @@ class Reader:
     def open(self, page: Path, width: int = DESKTOP) -> None:
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == PHONE}
         self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self.browser.get("about:blank")  # or a page that is opened again counts as loaded at once
         self.browser.get(page.as_uri())
         self.width = width
 

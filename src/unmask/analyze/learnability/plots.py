@@ -298,8 +298,9 @@ def _matrix(entry: Record, number: int, budget: Record) -> Plot:
     bar = drawing.colorbar(image, ax=axes, pad=0.015, aspect=32, extend=beyond)
     bar.set_label("change of c(t) (millinats)", fontsize=8)
     bar.outline.set_visible(False)
-    bar.solids.set_rasterized(False)  # a page shows no pictures, not even those it brings along
-    bar.solids.set_edgecolor("face")
+    if bar.solids is not None:
+        bar.solids.set_rasterized(False)  # a page shows no pictures, not even those it brings along
+        bar.solids.set_edgecolor("face")
     nelbo = 1000 * np.array(entry["nelbo_change"])
     spread = 1000 * np.array(entry["nelbo_change_stderr"])
     side.barh(middles, nelbo, height=0.72, color=COLOURS[0], alpha=0.85)
