@@ -44,7 +44,7 @@ def picture(handle: Artist | Container) -> Markup:
 def _line(handle: Line2D) -> str:
     if handle.get_linestyle() in ("None", "none", " ", ""):
         return ""
-    width = handle.get_linewidth()
+    width = max(handle.get_linewidth(), 1.2)  # a fainter one is not seen
     _, dashes = handle._unscaled_dash_pattern  # type: ignore[attr-defined]
     dashed = f' stroke-dasharray="{" ".join(f"{width * d:g}" for d in dashes)}"' if dashes else ""
     return (
