@@ -25,7 +25,7 @@ def test_pages_fit_a_phone_and_show_all_they_have(
 ) -> None:
     monkeypatch.setenv("UNMASK_CACHE", str(comparison_folder.parent / "cache"))
     few = ["--steps", 2, "--restarts", 2, "--blocks", 4, "--checkpoints", 1]
-    two = ["--recipes", f"standard,{LONG}", "--train.steps", 6, "--validation.every", 3]
+    two = ["--recipes", f"standard,{LONG},ar", "--train.steps", 6, "--validation.every", 3]
     studies = {
         "learnability": [comparison_folder, *few, "--gradient-blocks", 4],
         "locality": [comparison_folder / "standard" / "seed-0"],
