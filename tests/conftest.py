@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import torch
 from hypothesis import settings
 
 from in_process import train_here
+from reader import Reader, opened
 from unmask.cli import main
 
 EXAMPLES = {"quick": 20, "thorough": 100}  # of each property; more only where a test says so
@@ -89,6 +90,20 @@ def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are made but not rendered, which takes most of the time."""
     monkeypatch.setattr("unmask.plot.figure.as_png", lambda *_: b"")
     monkeypatch.setattr("unmask.plot.figure.as_svg", lambda *_: "<svg ></svg>")
+
+
+@pytest.fixture(scope="session")
+def visited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """A browser; skips where none is installed."""
+    with opened(tmp_path_factory.mktemp("profile")) as browser:
+        yield Reader(browser)
+
+
+@pytest.fixture
+def reader(visited: Reader) -> Reader:
+    """A reader in a browser whose console and requests are those of this test."""
+    visited.said(), visited.asked()
+    return visited
 
 
 @pytest.fixture(scope="session")

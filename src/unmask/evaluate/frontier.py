@@ -33,7 +33,7 @@ def write_frontier(folder: Path) -> tuple[Path, Path]:
     title = "Generative perplexity against entropy over temperatures"
     (drawn,) = draw(lambda: [Plot("frontier", title, "", _draw(points))], record.parent)
     png, svg = (record.with_suffix(suffix) for suffix in (".png", ".svg"))
-    write_whole(svg, drawn["svg"].encode())
+    write_whole(svg, drawn["wide"].encode())
     return png, svg
 
 

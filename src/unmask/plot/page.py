@@ -1,5 +1,8 @@
 """A page of HTML that needs nothing else, from a template beside what it shows."""
 
+import base64
+import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,17 @@ def visible(value: object) -> str:
     return value if isinstance(value, Markup) else str(value).translate(_CONTROL)
 
 
+def pieces(name: str) -> list[str]:
+    """The parts of a name between which a line may end."""
+    return re.split(r"(?<=[+:,])", name)
+
+
+def _digest(script: str) -> str:
+    """What a Content-Security-Policy calls a script, so that no other runs."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+_SCRIPT = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parents[1]),
     autoescape=True,
@@ -37,3 +51,5 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
+_TEMPLATES.globals.update(script=Markup(_SCRIPT), script_digest=_digest(_SCRIPT))
+_TEMPLATES.filters["pieces"] = pieces

@@ -32,6 +32,9 @@ STEPS = "optimiser steps"
 INK = "#16181d"
 """Text, axes and the baseline; the page shows it in its own text colour, light or dark."""
 
+PAPER = "#fefefe"
+"""What covers a line as if there were none; the page shows it in its own background."""
+
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's, which colour-blind readers tell apart, less their yellow (faint on white)."""
 
@@ -43,8 +46,11 @@ def colour(index: int) -> str:
 
 LINES = ("-", (0, (6, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-WIDTH = 8.6  # inches, of every figure
+WIDE, NARROW = 8.6, 4.3
+"""Widths of a figure in inches: for a desktop's window and for a phone's."""
+
 _LABEL = 46  # characters of a legend's label in one line: two columns fit into the width
+_LETTERS = 12.0  # of a heading, in an inch
 
 _DECADES = [10.0**power for power in range(-8, 9)]
 _TICKS = (  # from fine to coarse
@@ -99,34 +105,51 @@ class Key:
 
 
 @contextmanager
-def settings() -> Iterator[None]:
-    """The look of all plots, whatever the user's own matplotlib settings are."""
+def settings(width: float = WIDE) -> Iterator[None]:
+    """The look of all plots, whatever the user's own matplotlib settings are.
+
+    Args:
+        width: of the figures, inches.
+    """
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_SETTINGS)
+        height = matplotlib.rcParams["figure.figsize"][1]
+        matplotlib.rcParams.update({**_SETTINGS, "figure.figsize": (width, height)})
         yield
 
 
+def columns(most: int) -> int:
+    """How many axes stand side by side in the width that is set: all, or half on a phone."""
+    return most if _width() > NARROW else math.ceil(most / 2)
+
+
+def _width() -> float:
+    return float(matplotlib.rcParams["figure.figsize"][0])
+
+
 def figure(height: float) -> Figure:
-    """An empty figure of the common width.
+    """An empty figure of the width that is set.
 
     Args:
         height: inches.
     """
-    return Figure(figsize=(WIDTH, height), layout="constrained")
+    return Figure(figsize=(_width(), height), layout="constrained")
 
 
 def line_of(arm: Named, **more: Any) -> dict[str, Any]:
     """Colour, line and marker of an arm, and what else is to be said to matplotlib.
 
-    There are 6 colours and 5 lines, so 30 arms before a pair comes again.
+    The baseline is the one thick line. The next six arms have a colour each and a solid line; those
+    after them have the same colours with other lines and markers. 180 arms look all different.
     """
-    return {
-        "color": colour(arm.index),
-        "linestyle": LINES[arm.index % len(LINES)],
-        "marker": MARKERS[(arm.index + arm.index // len(MARKERS)) % len(MARKERS)],
-        **more,
-    }
+    look: dict[str, Any] = {"color": colour(arm.index), "gid": f"arm-{arm.index}"}
+    if arm.index == 0:
+        return look | {"linestyle": "-", "marker": MARKERS[0], "linewidth": 2.4} | more
+    number, cycle = arm.index - 1, (arm.index - 1) // len(COLOURS)
+    others = MARKERS[1:]
+    look["linestyle"] = LINES[cycle % len(LINES)]
+    look["marker"] = others[(number + cycle) % len(others)]
+    return look | more
 
 
 def fold(name: str, width: int) -> str:
@@ -139,26 +162,34 @@ def fold(name: str, width: int) -> str:
     return "\n".join(part for line in lines for part in textwrap.wrap(line, width) or [line])
 
 
-def legend(figure: Figure, arms: Sequence[Named], extra: Sequence[tuple[Artist, str]] = ()) -> None:
-    """A legend below the axes, where it covers no data; the figure grows by it.
+def legend(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
+    """A legend below the axes of a figure that is laid out; it covers no data.
+
+    The figure grows by it, and its axes keep their size.
 
     Args:
         figure: to be given the legend.
-        arms: in the figure.
-        extra: further handles and their labels.
+        entries: handles and their labels.
     """
-    handles: list[Artist] = [Line2D([], [], **line_of(arm)) for arm in arms]
-    handles += [handle for handle, _ in extra]
-    labels = [fold(arm.name, _LABEL) for arm in arms] + [fold(label, _LABEL) for _, label in extra]
-    columns = 2 if len(labels) > 3 else 1
-    rows = math.ceil(len(labels) / columns)
+    if not entries:
+        return
+    labels = [fold(label, _LABEL) for _, label in entries]
+    count = 2 if len(labels) > 3 else 1
+    rows = math.ceil(len(labels) / count)
     lines = sum(max(label.count("\n") + 1 for label in labels[r::rows]) for r in range(rows))
-    figure.set_figheight(figure.get_figheight() + 0.21 * lines)  # the axes keep their height
+    before = figure.get_figheight()
+    after = before + 0.1 + 0.21 * lines
+    figure.set_figheight(after)
+    for axes in figure.axes:
+        at = axes.get_position(original=True)
+        lower, height = (after - before + at.y0 * before) / after, at.height * before / after
+        axes.set_position((at.x0, lower, at.width, height))
     box = figure.legend(
-        handles,
+        [handle for handle, _ in entries],
         [str(number) for number in range(len(labels))],
-        loc="outside lower left",
-        ncols=columns,
+        loc="lower left",
+        bbox_to_anchor=(0, 0),
+        ncols=count,
         handlelength=3.2,
         columnspacing=1.2,
         fontsize=8.5,
@@ -168,28 +199,46 @@ def legend(figure: Figure, arms: Sequence[Named], extra: Sequence[tuple[Artist, 
         text.set_text(label)
 
 
-def panels(n: int, columns: int, row: float, extra: float = 0.0) -> tuple[Figure, list[Axes]]:
+def panels(
+    n: int, most: int, row: float, extra: float = 0.0, share: bool = False
+) -> tuple[Figure, list[Axes]]:
     """A figure of n axes in rows, the last of which may be short.
 
     Args:
         n: at least 1.
-        columns: at most so many side by side.
+        most: so many side by side on a desktop, half of them on a phone.
         row: height of a row, inches.
         extra: height beside the rows, inches.
+        share: whether all have the same heights, named at the left of a row alone.
     """
-    columns = min(columns, n)
-    rows = math.ceil(n / columns)
+    across = columns(min(most, n))
+    rows = math.ceil(n / across)
     drawing = figure(extra + row * rows)
-    every = list(drawing.subplots(rows, columns, squeeze=False).flat)
+    every = list(drawing.subplots(rows, across, squeeze=False, sharey=share).flat)
     for axes in every[n:]:
         axes.set_axis_off()
     return drawing, every[:n]
 
 
-def side_by_side(n: int) -> tuple[Figure, list[Axes]]:
-    """A figure of n axes side by side that share their heights."""
-    drawing = figure(2.9)
-    return drawing, list(drawing.subplots(1, n, sharey=True, squeeze=False)[0])
+def side_by_side(n: int, row: float = 2.9) -> tuple[Figure, list[Axes]]:
+    """A figure of n axes that share their heights, up to 4 in a row."""
+    return panels(n, 4, row if n <= columns(4) else 0.8 * row, share=True)
+
+
+def label_rows(every: Sequence[Axes], label: str) -> None:
+    """Name the vertical axis of the first axes in each row."""
+    for axes in every:
+        spec = axes.get_subplotspec()
+        if spec is None or spec.is_first_col():
+            axes.set_ylabel(label)
+
+
+def heading(axes: Axes, text: str) -> None:
+    """A heading over axes, folded to their width; lines in it are kept."""
+    spec = axes.get_subplotspec()
+    across = spec.get_gridspec().ncols if spec else 1
+    room = int(_LETTERS * _width() / across)
+    axes.set_title("\n".join(fold(line, room) for line in text.split("\n")), fontsize=8.5)
 
 
 def not_reached() -> list[tuple[Artist, str]]:
@@ -212,7 +261,7 @@ def draw_mean(axes: Axes, arm: Named, x: Array, values: Array, **more: Any) -> N
     axes.plot(x, values.mean(0), **line_of(arm, **more))
     if len(values) > 1:
         band: Any = {"color": colour(arm.index), "alpha": 0.18, "linewidth": 0}
-        axes.fill_between(x, values.min(0), values.max(0), **band)
+        axes.fill_between(x, values.min(0), values.max(0), gid=f"arm-{arm.index}-band", **band)
 
 
 def label_axes(axes: Axes, x: str, y: str) -> None:
@@ -265,7 +314,9 @@ def as_png(figure: Figure) -> bytes:
 
 
 def as_svg(figure: Figure, name: str, title: str) -> str:
-    """The figure as an element for an HTML page, its ink in the page's text colour.
+    """The figure as an element for an HTML page, in the page's colours of text and paper.
+
+    What shows an arm (`line_of`) is a group with its place: ``<g class="arm" data-arm="3">``.
 
     Args:
         figure: what is drawn.
@@ -279,10 +330,20 @@ def as_svg(figure: Figure, name: str, title: str) -> str:
     figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     svg = buffer.getvalue().decode()
     svg = svg[svg.index("<svg") :]
+    svg = re.sub(
+        r'(?<=[ "])(-?\d+\.\d\d)\d+(?=[ "])', r"\1", svg
+    )  # a hundredth of a point is enough
+    svg = re.sub(r'\bid="arm-(\d+)-band"', r'class="arm band" data-arm="\1"', svg)
+    svg = re.sub(r'\bid="arm-(\d+)"', r'class="arm" data-arm="\1"', svg)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'\bhref="#', f'href="#{name}-', svg)
-    svg = svg.replace("url(#", f"url(#{name}-").replace(INK, "currentColor")
+    svg = in_page_colours(svg.replace("url(#", f"url(#{name}-"))
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     label = Markup('<svg role="img" aria-label="{}"').format(visible(title))
     return svg.replace("<svg", label, 1)
+
+
+def in_page_colours(svg: str) -> str:
+    """SVG whose ink and paper are the page's, so that they are right on a dark one."""
+    return svg.replace(INK, "currentColor").replace(PAPER, f"var(--paper, {PAPER})")

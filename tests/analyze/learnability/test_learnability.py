@@ -81,8 +81,8 @@ def test_records_page_and_two_lines(folder: Path, unmask: Call, tmp_path: Path) 
 
     page = (out / "index.html").read_text()
     plots = sorted(p.stem for p in out.glob("*.png"))
-    assert page.count("<svg ") == len(plots) == 7 + 4
-    assert "<script" not in page and 'src="http' not in page
+    assert page.count("<figure ") == len(plots) == 7 + 4
+    assert page.count("<script") == 1 and 'src="http' not in page
 
 
 @pytest.mark.slow

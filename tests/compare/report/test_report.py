@@ -1,5 +1,7 @@
 """The report of made-up comparisons: whole, incomplete, damaged."""
 
+import base64
+import hashlib
 import json
 import re
 import subprocess
@@ -21,6 +23,8 @@ from unmask.compare.report.quality import generated_texts, other_texts
 from unmask.compare.report.speedups import speed_ups
 from unmask.compare.tables import halves_table
 from unmask.plot.figure import draw
+from unmask.plot.key import entries_of, picture
+from unmask.plot.style import Key, legend, line_of, panels, settings
 
 Make = Callable[..., Path]
 
@@ -28,6 +32,7 @@ PLOTS = ["nelbo_steps", "nelbo_seconds", "speed_up", "cross_entropy", "mask_rate
 CORPORA = ("plays.txt", "news.txt", "code.jsonl")
 LONG = "bell:mean=0.35,std=0.15+train.optimizer=muon"
 NASTY = "bell+x=<script>alert('arm')</script>&$a_b$|`"
+ARMS = ("standard", LONG, NASTY, "ar")
 
 
 @pytest.fixture
@@ -42,7 +47,8 @@ def page_of(folder: Path) -> str:
 
 def words(page: str) -> str:
     """What a reader sees, more or less."""
-    return unescape(re.sub(r"<[^>]*>", "", re.sub(r"(?s)<style>.*?</style>", "", page)))
+    plain = re.sub(r"(?s)<(style|script)>.*?</\1>", "", page)
+    return unescape(re.sub(r"<[^>]*>", "", plain))
 
 
 def edit(path: Path, change: Callable[[Any], object]) -> None:
@@ -54,7 +60,8 @@ def edit(path: Path, change: Callable[[Any], object]) -> None:
 def test_page_and_pictures(drawn: Path) -> None:
     path = drawn / "report" / "index.html"
     page = path.read_text(encoding="utf-8")
-    assert page.count("<svg ") == len(PLOTS) == page.count("<figcaption>")
+    assert page.count("<figure ") == len(PLOTS) == page.count("<figcaption>")
+    assert page.count('<svg role="img"') == 2 * len(PLOTS)  # for wide and for narrow windows
     names = sorted(p.name for p in path.parent.iterdir())
     assert names == sorted(["index.html", *(f"{plot}.png" for plot in PLOTS)])
     for plot in PLOTS:
@@ -82,12 +89,12 @@ def test_what_was_measured_at_the_checkpoints_is_plotted(comparison: Make) -> No
     for scale, run in enumerate(sorted(folder.glob("*/seed-*")), 2):
         quality_of(run, 50 * scale)
     measured = load_comparison(folder)
-    for plot, panels, lines in ((other_texts, 3, 0), (generated_texts, 2, 1)):
+    for plot, count, lines in ((other_texts, 3, 0), (generated_texts, 2, 1)):
         found = plot(measured)
         assert found is not None and ("JUDGE-1" in found.caption) == (plot is generated_texts)
         axes = [axes for axes in found.figure.axes if axes.axison]
-        assert len(axes) == panels
-        assert panels == 2 or {each.get_title() for each in axes} == {*CORPORA}
+        assert len(axes) == count
+        assert count == 2 or {each.get_title() for each in axes} == {*CORPORA}
         for each in axes:  # a curve for each arm, and a line for the real text
             assert len(each.lines) == 4 + lines
 
@@ -98,7 +105,7 @@ def test_pictures_of_what_was_measured(comparison: Make) -> None:
     for scale, run in enumerate(sorted(folder.glob("*/seed-*")), 2):
         quality_of(run, 50 * scale)
     page = page_of(folder)
-    assert page.count("<svg ") == len(PLOTS) + 2
+    assert page.count("<figure ") == len(PLOTS) + 2
     assert "JUDGE-1" in words(page) and "Zero-shot" in words(page)
     for plot in ("other_texts", "generated"):
         picture = imread(folder / "report" / f"{plot}.png")
@@ -135,7 +142,78 @@ def test_page_needs_nothing_from_outside(drawn: Path) -> None:
     assert all(link.startswith("#") or link.removesuffix(".png") in PLOTS for link in links)
     addresses = set(re.findall(r"\bhttps?://[^\"'<\s]*", page))
     assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
-    assert "@import" not in page and "<link" not in page and "<script" not in page
+    assert "@import" not in page and "<link" not in page and "<img" not in page
+
+
+def test_only_the_pages_own_script_may_run(drawn: Path) -> None:
+    page = (drawn / "report/index.html").read_text(encoding="utf-8")
+    (script,) = re.findall(r"(?s)<script[^>]*>(.*?)</script>", page)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', page)
+    allowed = {"default-src": ["'none'"], "style-src": ["'unsafe-inline'"]}
+    allowed["script-src"] = [f"'sha256-{digest}'"]
+    found = [part.split() for part in policy.split(";")]
+    assert {name: sources for name, *sources in found} == allowed
+    assert not re.search(r"""\son\w+\s*=\s*["']""", page.replace(script, ""))  # no handler in a tag
+
+
+def test_without_its_script_the_page_has_everything(drawn: Path) -> None:
+    page = (drawn / "report/index.html").read_text(encoding="utf-8")
+    page = re.sub(r"(?s)<script>.*?</script>", "", page)
+    bound = page.split('<figure id="nelbo_steps">')[1].split("</figure>")[0]
+    for drawing in bound.split('<div class="narrow">'):
+        assert set(re.findall(r'<g class="arm" data-arm="(\d+)"', drawing)) == {*"0123"}
+    legend = bound.split('<ul class="legend">')[1].split("</ul>")[0]
+    assert [words(entry).strip() for entry in legend.split("<li>")[1:]] == list(ARMS)
+    # What only the script can use is hidden until it runs; nothing else is.
+    hidden = re.findall(r"<(\w+)[^>]*\shidden", page)
+    assert hidden == ["input"] * page.count("<input") and "<button" not in page
+    assert "away" not in re.sub(r"(?s)<style>.*?</style>", "", page)
+    for table in ("summary", "leaderboard", "runs"):
+        rows = page.split(f'<table id="{table}"')[1].split("</table>")[0]
+        for name in ARMS:
+            assert name in words(rows)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_cells_are_sorted_by_the_numbers_they_show(comparison: Make) -> None:
+    page = page_of(comparison())
+    board = page.split('<table id="leaderboard"')[1].split("</table>")[0]
+    shown = re.findall(r'data-value="([\d.]+)">\s*<b>([\d.]+)×</b>', board)
+    assert len(shown) == 4 and all(f"{float(value):.2f}" == seen for value, seen in shown)
+    assert re.search(r"<td>\s*not reached", board)  # and so by nothing
+
+
+def test_crowds_look_apart() -> None:
+    """24 arms, and many more, each with a look of its own; the first few differ by colour alone."""
+    arms = [Key(str(index), index) for index in range(150)]
+    looks = [line_of(arm) for arm in arms]
+    keys = ("color", "linestyle", "marker")
+    assert len({tuple(look[key] for key in keys) for look in looks}) == len(arms)
+    assert len({(look["color"], look["linestyle"]) for look in looks[:24]}) == 24
+    assert len({(look["color"], look["marker"]) for look in looks[:24]}) == 24
+    assert len({look["color"] for look in looks[:7]}) == 7
+    pictures = [picture(handle) for handle, _ in entries_of(arms[:24])]
+    assert len(set(pictures)) == 24
+    assert looks[0]["linewidth"] > 1.3 * looks[1].get("linewidth", 1.6)
+    assert [line_of(arm) for arm in arms[:3]] == looks[:3]  # by place alone, however many there are
+
+
+def test_a_legend_covers_no_curve_and_takes_nothing_from_the_axes() -> None:
+    with settings():
+        drawing, every = panels(3, 2, 2.0)
+        drawing.draw_without_rendering()
+        drawing.set_layout_engine("none")
+        before = [axes.get_window_extent().size for axes in every]
+        legend(drawing, entries_of([Key(f"arm {index}", index) for index in range(24)]))
+        drawing.draw_without_rendering()
+        (box,) = drawing.legends
+        top = box.get_window_extent().y1
+        assert box.get_window_extent().y0 >= 0
+        for axes, size in zip(every, before, strict=True):
+            assert axes.get_window_extent().size == pytest.approx(size)
+            tight = axes.get_tightbbox()
+            assert tight is not None and tight.y0 >= top
 
 
 def test_ids_of_the_plots_are_apart(drawn: Path) -> None:
@@ -149,7 +227,7 @@ def test_ids_of_the_plots_are_apart(drawn: Path) -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_names_and_samples_are_text(comparison: Make) -> None:
     page = page_of(comparison())
-    assert "<script" not in page
+    assert page.count("<script") == page.count("<script>") == 1  # its own
     assert "&lt;script&gt;alert(&#39;arm&#39;)" in page
     assert "&lt;script&gt;alert(&#39;sample&#39;)" in page
     assert "if a &lt; b &amp;&amp; c:\n    " in page
@@ -194,7 +272,7 @@ def test_unfinished_runs_are_told(comparison: Make) -> None:
     assert "seed 0 failed after step 100" in seen
     assert "seed 1 waiting" in seen and "seed 0 no records" in seen
     assert "Thin lines that end in a cross" in seen
-    assert page.count("<svg ") == len(PLOTS)
+    assert page.count("<figure ") == len(PLOTS)
 
 
 @pytest.mark.usefixtures("unrendered")
@@ -214,7 +292,7 @@ def test_no_records_at_all(comparison: Make) -> None:
         path.unlink()
     page = page_of(folder)
     assert "no records" in words(page) and "no configuration can be read" in words(page)
-    assert page.count("<svg ") == 0
+    assert page.count("<figure ") == 0
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -1,6 +1,5 @@
 """Plots of what is left to learn, over the mask rate t: curves, gradients, transfer."""
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,13 +13,15 @@ from unmask.plot.figure import Plot
 from unmask.plot.style import (
     COLOURS,
     GREY,
+    INK,
     MARKERS,
     Array,
     Key,
     colour,
+    columns,
     figure,
-    fold,
-    legend,
+    heading,
+    label_rows,
     line_of,
     log_axis,
     mask_rate_axis,
@@ -53,7 +54,8 @@ def all_plots(record: Record) -> list[Plot]:
     ]
 
 
-def _by_moment(curves: Record, key: str, label: str, shade: bool) -> Figure:
+def _by_moment(curves: Record, key: str, label: str, shade: bool) -> tuple[Figure, list[Key]]:
+    """A number by mask rate, a panel for each moment, and the recipes in it."""
     moments = quarters(max((r["steps"] for r in curves["recipes"]), key=lambda s: s[-1]))
     drawing, every = side_by_side(len(moments))
     shown = []
@@ -70,29 +72,28 @@ def _by_moment(curves: Record, key: str, label: str, shade: bool) -> Figure:
         axes.set_title(f"step {moment:,}")
         mask_rate_axis(axes)
     every[0].set_ylim(bottom=0)  # of all, once all are drawn
-    every[0].set_ylabel(label)
-    extra = [(Patch(color=GREY, alpha=0.35, linewidth=0), "the lowest c(t) measured")]
-    legend(drawing, sorted(shown, key=lambda arm: arm.index), extra if shade else [])
-    return drawing
+    label_rows(every, label)
+    return drawing, sorted(shown, key=lambda arm: arm.index)
 
 
 def _curves(curves: Record) -> Plot:
-    drawing = _by_moment(curves, "c_t", "c(t) (nats per masked token)", shade=True)
+    drawing, arms = _by_moment(curves, "c_t", "c(t) (nats per masked token)", shade=True)
     caption = (
         "Mean cross-entropy per masked token on the validation blocks; mean over seeds. Grey: the "
         "lowest that any recipe, seed and step of the comparison had in each bin, an upper bound "
         "on the part that no model can learn. A curve's area is its NELBO."
     )
-    return Plot("curves", "Cross-entropy by mask rate", caption, drawing)
+    extra = [(Patch(color=GREY, alpha=0.35, linewidth=0), "the lowest c(t) measured")]
+    return Plot("curves", "Cross-entropy by mask rate", caption, drawing, arms, extra)
 
 
 def _reducible(curves: Record) -> Plot:
-    drawing = _by_moment(curves, "reducible", "reducible, at least (nats)", shade=False)
+    drawing, arms = _by_moment(curves, "reducible", "reducible, at least (nats)", shade=False)
     caption = (
         "The same curves above the grey area: what was still to be learnt, at least, at each mask "
         "rate and step."
     )
-    return Plot("reducible", "Reducible error by mask rate", caption, drawing)
+    return Plot("reducible", "Reducible error by mask rate", caption, drawing, arms)
 
 
 def _remaining(curves: Record) -> Plot:
@@ -110,22 +111,21 @@ def _remaining(curves: Record) -> Plot:
         for t, top, part in zip(curves["t"], lowest + left, recipe["nelbo_share"][-1], strict=True):
             axes.annotate(f"{part:.0%}", (t, top), xytext=(0, 2), textcoords="offset points",
                           ha="center", fontsize=6.5)  # fmt: skip
-        name = fold(recipe["name"], 36)
-        axes.set_title(f"{name}\n{recipe['nelbo'][-1]:.3f} nats at step {recipe['steps'][-1]:,}")
+        at = f"{recipe['nelbo'][-1]:.3f} nats at step {recipe['steps'][-1]:,}"
+        heading(axes, f"{recipe['name']}\n{at}")
         axes.set_ylim(0, 1.1 * tallest)
         mask_rate_axis(axes)
-    for axes in every[::3]:
-        axes.set_ylabel("nats of the NELBO, by bin")
+    label_rows(every, "nats of the NELBO, by bin")
     keys = [
         (Patch(color=GREY, alpha=0.45, linewidth=0), "the lowest measured (irreducible at most)"),
-        (Patch(color="#3f434b", linewidth=0), "above it, in the recipe's colour: learnable"),
+        (Patch(color=INK, linewidth=0), "above it, in the recipe's colour: learnable"),
     ]
-    legend(drawing, [], keys)
     caption = (
         "Each recipe's NELBO at its last step, cut into bins of the mask rate; the percentages are "
         "the bins' shares of it."
     )
-    return Plot("remaining", "Where the remaining NELBO sits", caption, drawing)
+    title = "Where the remaining NELBO sits"
+    return Plot("remaining", title, caption, drawing, extra=keys)
 
 
 def _gradient_plots(gradients: list[Record]) -> list[Plot]:
@@ -153,15 +153,18 @@ def _draw_ratio(axes: Axes, entry: Record, signal: Record, style: Record) -> Non
     snr = np.array(signal["snr"], float)  # nan for None
     error = np.nan_to_num(np.array(signal["snr_stderr"], float))
     axes.plot(_middles(entry), snr, **style)
-    axes.vlines(_middles(entry), snr - error, snr + error, color=style["color"], linewidth=0.8)
+    bars = {name: style[name] for name in ("color", "gid", "alpha") if name in style}
+    axes.vlines(_middles(entry), snr - error, snr + error, linewidth=0.8, **bars)
     axes.axhline(0, color=GREY, linewidth=0.7, zorder=1)
     mask_rate_axis(axes)
 
 
 def _signal(entries: list[Record]) -> Plot:
     """Norm of the mean, both standard deviations and the ratio, for both weights."""
-    drawing = figure(4.6)
-    grid = drawing.subplots(2, 4, sharex=True)
+    across = columns(4)
+    drawing = figure(4.6 if across == 4 else 7.6)
+    # A row for each weight; on a phone, where four do not fit side by side, a column.
+    grid = drawing.subplots(2, 4) if across == 4 else drawing.subplots(4, 2).T
     for row, weight in zip(grid, _NAMES, strict=True):
         for entry in entries:
             signal = entry["weights"][weight]["all"]
@@ -169,20 +172,21 @@ def _signal(entries: list[Record]) -> Plot:
             for axes, part in zip(row, _PARTS, strict=False):
                 axes.plot(_middles(entry), _roots(signal[part]), **style)
             _draw_ratio(row[3], entry, signal, style)
-        row[0].set_ylabel(f"{_NAMES[weight]}\ngradient norm")
-    for column, title in enumerate((*_PARTS.values(), "signal-to-noise")):
-        grid[0, column].set_title(title)
+        for axes, title in zip(row, (*_PARTS.values(), "signal-to-noise"), strict=True):
+            heading(axes, f"{_NAMES[weight]}\n{title}")
     _one_log_scale(list(grid[:, :3].flat))
-    for axes in grid[0]:
-        axes.set_xlabel("")
-    legend(drawing, [_key(entry) for entry in entries])
+    label_rows(list(grid[:, :3].flat), "gradient norm")
+    for axes in grid.flat:
+        if not axes.get_subplotspec().is_last_row():
+            axes.set_xlabel("")
     caption = (
         "The gradient of one sequence's loss, all parameters together, with t uniform in a bin: "
         "norm of its mean, its standard deviation over masks of the same block and over blocks, "
         "and the squared norm of the mean over the whole variance (bars: one standard error over "
         "blocks). One over the last is the batch at which signal and noise are equal. " + _NEGATIVE
     )
-    return Plot("gradients", "Gradient signal by mask rate", caption.strip(), drawing)
+    keys = [_key(entry) for entry in entries]
+    return Plot("gradients", "Gradient signal by mask rate", caption.strip(), drawing, keys)
 
 
 def _one_log_scale(every: list[Axes]) -> None:
@@ -208,13 +212,13 @@ def _noise_share(entries: list[Record]) -> Plot:
         axes.set_title(_NAMES[weight])
         mask_rate_axis(axes)
     every[0].set_ylim(bottom=0)
-    every[0].set_ylabel("share of the noise (%)")
-    legend(drawing, [_key(entry) for entry in entries])
+    label_rows(every, "share of the noise (%)")
     caption = (
         "If t were uniform: the part of the gradient's variance (within bins, masks and data "
         "together) that comes from each bin, for both weights."
     )
-    return Plot("noise_share", "Where the noise comes from", caption, drawing)
+    keys = [_key(entry) for entry in entries]
+    return Plot("noise_share", "Where the noise comes from", caption, drawing, keys)
 
 
 def _by_group(entries: list[Record]) -> Plot:
@@ -226,29 +230,30 @@ def _by_group(entries: list[Record]) -> Plot:
         for key in keys:
             signal = entry["weights"]["flat"][key.name]
             _draw_ratio(axes, entry, signal, line_of(key, markersize=3.5))
-        axes.set_title(fold(_key(entry).name, 36))
-    every[0].set_ylabel("signal-to-noise")
-    legend(drawing, keys)
+        heading(axes, _key(entry).name)
+    label_rows(every, "signal-to-noise")
     caption = (
         "The signal-to-noise ratio of one sequence's gradient, weight 1, by group of parameters. "
         "The estimate is unbiased, so where the truth is near 0 it can come out negative."
     )
-    return Plot("gradient_groups", "Gradient signal by part of the network", caption, drawing)
+    title = "Gradient signal by part of the network"
+    return Plot("gradient_groups", title, caption, drawing, keys)
 
 
 def _over_steps(gradients: list[Record], recipes: list[str]) -> Plot:
-    """The ratio at every checkpoint looked at, a panel for each recipe, later is darker."""
+    """The ratio at every checkpoint looked at, a panel for each recipe, later is stronger."""
     drawing, every = side_by_side(len(recipes))
     for axes, recipe in zip(every, recipes, strict=True):
         entries = [entry for entry in gradients if entry["recipe"] == recipe]
-        shades = matplotlib.colormaps["viridis_r"](np.linspace(0.15, 0.95, len(entries)))
-        for number, (entry, shade) in enumerate(zip(entries, shades, strict=True)):
-            style = {"marker": MARKERS[number % len(MARKERS)], "markersize": 3.5, "color": shade}
+        strengths = np.linspace(0.3, 1, len(entries))
+        for number, (entry, alpha) in enumerate(zip(entries, strengths, strict=True)):
+            style = {"marker": MARKERS[number % len(MARKERS)], "markersize": 3.5, "color": INK}
+            style["alpha"] = float(alpha)
             style["label"] = f"step {entry['step']:,}"
             _draw_ratio(axes, entry, entry["weights"]["flat"]["all"], style)
-        axes.set_title(fold(recipe, 36))
+        heading(axes, recipe)
         axes.legend(fontsize=7, handlelength=2, loc="best")
-    every[0].set_ylabel("signal-to-noise")
+    label_rows(every, "signal-to-noise")
     caption = "The signal-to-noise ratio of one sequence's gradient (weight 1) over training."
     return Plot("gradient_steps", "Gradient signal over training", caption, drawing)
 
@@ -257,22 +262,27 @@ def _matrix(entry: Record, number: int, budget: Record) -> Plot:
     """Heat map of the change of c(t), and beside it the change of the NELBO."""
     change = 1000 * np.array(entry["change"])
     error = 1000 * np.array(entry["change_stderr"])
-    rows, columns = change.shape
-    drawing = figure(max(2.9, 1.2 + 0.28 * rows))
-    axes, side = drawing.subplots(1, 2, width_ratios=[3.1, 1])
+    rows, bins = change.shape
+    height = max(2.9, 1.2 + 0.28 * rows)
+    if columns(2) == 2:
+        drawing = figure(height)
+        axes, side = drawing.subplots(1, 2, width_ratios=[3.1, 1])
+    else:
+        drawing = figure(1.8 * height)
+        axes, side = drawing.subplots(2, 1)
     # What a few steps forget can be many times what they learn, which would then be all one shade.
     learnt = max(-float(change.min()), 0.0)
     most = min(float(np.abs(change).max()), 2 * learnt or float("inf")) or 1.0
     image = axes.pcolormesh(
-        np.linspace(0, 1, columns + 1), np.arange(rows + 1), change, cmap="PuOr_r",
+        np.linspace(0, 1, bins + 1), np.arange(rows + 1), change, cmap="PuOr_r",
         vmin=-most, vmax=most, edgecolors="white", linewidth=0.5,
     )  # fmt: skip
-    if columns <= _MOST_NUMBERS:
+    if bins <= _MOST_NUMBERS:
         for (i, j), value in np.ndenumerate(change):
             said = f"{value:.0f}" if abs(value) >= 10 else f"{value:.1f}"
             clear = abs(value) >= 2 * error[i, j]
             dark = abs(value) > 0.62 * most
-            axes.text((j + 0.5) / columns, i + 0.5, said if clear else f"({said})",
+            axes.text((j + 0.5) / bins, i + 0.5, said if clear else f"({said})",
                       ha="center", va="center", fontsize=6.8,
                       color="#ffffff" if dark else "#000000")  # fmt: skip
     names = [f"{low:.3g}–{high:.3g}" for low, high in entry["rows"][:-1]] + ["uniform"]
@@ -283,18 +293,21 @@ def _matrix(entry: Record, number: int, budget: Record) -> Plot:
     axes.tick_params(axis="y", length=0)
     axes.set_ylabel("t of the steps")
     axes.set_xlabel("mask rate t at which c(t) is measured")
-    axes.set_title(fold(f"{entry['recipe']}, from step {entry['step']:,}", 60))
+    heading(axes, f"{entry['recipe']}, from step {entry['step']:,}")
     beyond = "max" if change.max() > most else "neither"
     bar = drawing.colorbar(image, ax=axes, pad=0.015, aspect=32, extend=beyond)
     bar.set_label("change of c(t) (millinats)", fontsize=8)
     bar.outline.set_visible(False)
+    if bar.solids is not None:
+        bar.solids.set_rasterized(False)  # a page shows no pictures, not even those it brings along
+        bar.solids.set_edgecolor("face")
     nelbo = 1000 * np.array(entry["nelbo_change"])
     spread = 1000 * np.array(entry["nelbo_change_stderr"])
     side.barh(middles, nelbo, height=0.72, color=COLOURS[0], alpha=0.85)
     side.hlines(middles, nelbo - spread, nelbo + spread, color=COLOURS[1], linewidth=1.6)
     side.axvline(0, color=GREY, linewidth=0.8)
     side.set_ylim(rows, 0)
-    side.set_yticks(middles, [""] * rows)
+    side.set_yticks(middles, [""] * rows if columns(2) == 2 else names)
     side.tick_params(axis="y", length=0)
     side.set_xlabel("change of NELBO\n(millinats per token)")
     caption = (
@@ -306,7 +319,7 @@ def _matrix(entry: Record, number: int, budget: Record) -> Plot:
         "Negative (purple): learnt; the scale ends at twice the most that is, or at the largest "
         "change where that is less. In brackets: "
         "within two standard errors over the restarts. "
-        "Right: the change of the NELBO, with one standard error. Before and after are measured on "
+        "Bars: the change of the NELBO, with one standard error. Before and after are measured on "
         "the same validation blocks and masks."
     )
     title = f"Which mask rates teach which: {entry['recipe']}, step {entry['step']:,}"

@@ -8,7 +8,17 @@ from matplotlib.ticker import FuncFormatter
 
 from unmask.analyze.page import Record
 from unmask.plot.figure import Plot
-from unmask.plot.style import COLOURS, INK, LINES, MARKERS, figure, legend, mask_rate_axis
+from unmask.plot.key import Entry
+from unmask.plot.style import (
+    COLOURS,
+    INK,
+    LINES,
+    MARKERS,
+    figure,
+    label_rows,
+    mask_rate_axis,
+    panels,
+)
 
 BLUE, ORANGE, GREEN, PINK, *_ = COLOURS
 _MODELS = {"evidence": BLUE, "nearest": ORANGE, "profile": GREEN}
@@ -38,28 +48,27 @@ def _information(record: Record) -> Plot:
     axes.set_xticks(ticks, [str(v) for v in ticks])
     axes.set_xlabel("distance d (tokens)")
     axes.set_ylabel("mutual information (nats)")
-    legend(drawing, [], _labelled(axes))
     caption = (
         f"Information between a token and the one d away, from {found['tokens']:,} training "
         f"tokens; one token has {found['entropy']:.3f} nats. The band is a 95% interval from "
         f"deleting one of {found['n_groups']} stretches of text at a time. Values at or below "
         "zero lie on the lower edge."
     )
-    return Plot("information", "Information by distance", caption, drawing)
+    title = "Information by distance"
+    return Plot("information", title, caption, drawing, extra=_labelled(axes))
 
 
 def _mask_runs(record: Record) -> Plot:
-    drawing = figure(3.4)
     shown = 32
-    panels = drawing.subplots(1, 2)
+    drawing, every = panels(2, 2, 3.4)
     for axes, key, label in zip(
-        panels,
+        every,
         ("run", "nearest"),
         ("tokens in the target's masked run", "distance to the nearest visible token"),
         strict=True,
     ):
         for number, runs in enumerate(record["mask_runs"]):
-            style = {"color": (INK, *COLOURS)[number % 7]}
+            style: dict[str, Any] = {"color": (INK, *COLOURS)[number % 7]}
             n = min(shown, len(runs["block"][key]) - 1)
             k = np.arange(1, n + 1)
             axes.plot(k, runs["endless"][key][:n], linestyle=LINES[2], linewidth=1, **style)
@@ -70,24 +79,22 @@ def _mask_runs(record: Record) -> Plot:
         _log_height(axes)
         axes.set_ylim(1e-4, 1.2)
         axes.set_xlabel(label)
-    panels[0].set_ylabel("chance")
-    legend(drawing, [], _labelled(panels[0]))
+    label_rows(every, "chance")
     caption = (
         f"Around a masked target in a block of {record['block_size']} tokens. Lines: closed form "
         "for tokens masked each on its own, in the block; dotted: in a text without ends; marks: "
         f"counted in masks of the recipe's own kind ({record['masking']})."
     )
-    return Plot("mask_runs", "Mask runs", caption, drawing)
+    return Plot("mask_runs", "Mask runs", caption, drawing, extra=_labelled(every[0]))
 
 
 def _reach(record: Record) -> Plot:
     reach, bell, run = record["reach"], record["bell"], record["run"]
     t = np.array(reach["t"])
-    drawing = figure(3.4)
-    left, right = drawing.subplots(1, 2)
+    drawing, (left, right) = panels(2, 2, 3.4)
     for number, (name, colour) in enumerate(_MODELS.items()):
         if name in reach:
-            style = {"color": colour, "linestyle": LINES[number]}
+            style: dict[str, Any] = {"color": colour, "linestyle": LINES[number]}
             left.plot(t, reach[name], label=f"predicted, {name}", **style)
             right.plot(t, t * np.array(reach[name]), **style)
     if run:
@@ -108,16 +115,16 @@ def _reach(record: Record) -> Plot:
     for axes in (left, right):
         axes.set_ylim(bottom=0)
         mask_rate_axis(axes)
-    legend(drawing, [], _labelled(left))
     caption = (
-        "Left: information that reaches a masked token, predicted. Right: times t, which is what "
+        "R(t): information that reaches a masked token, predicted. t R(t): what "
         "a step at that rate has to teach, per position."
     )
     if run:
         caption += " Dots: what the run measured, H - c(t)."
     if bell["recipe"]:
         caption += f" Shaded: the recommended bell, {bell['recipe']}, one width to each side."
-    return Plot("reach", "Information that reaches a masked token", caption, drawing)
+    title = "Information that reaches a masked token"
+    return Plot("reach", title, caption, drawing, extra=_labelled(left))
 
 
 def _windows(run: Record) -> Plot:
@@ -148,7 +155,6 @@ def _windows(run: Record) -> Plot:
     axes.set_xticks(r, [str(v) for v in run["radii"]])
     axes.set_xlabel("visible within distance r (tokens); all else masked")
     axes.set_ylabel("cross-entropy (nats)")
-    legend(drawing, [], _labelled(axes))
     caption = (
         f"Cross-entropy of a target when only the tokens within r are visible; "
         f"{run['targets']} targets in each of {run['blocks']} validation blocks, one standard "
@@ -156,7 +162,8 @@ def _windows(run: Record) -> Plot:
         "interpolated over log(1 + r). This measures the information that this model can use: what "
         "it has not learnt, or cannot use in inputs its recipe hardly draws, does not show."
     )
-    return Plot("windows", "Information within a window", caption, drawing)
+    title = "Information within a window"
+    return Plot("windows", title, caption, drawing, extra=_labelled(axes))
 
 
 def _log_height(axes: Axes) -> None:
@@ -165,6 +172,6 @@ def _log_height(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _labelled(axes: Axes) -> list[tuple[Any, str]]:
+def _labelled(axes: Axes) -> list[Entry]:
     """What the axes show that has a label, for a legend."""
     return list(zip(*axes.get_legend_handles_labels(), strict=True))

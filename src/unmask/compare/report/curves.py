@@ -9,17 +9,17 @@ from matplotlib.lines import Line2D
 
 from unmask.compare.records import Arm, Comparison, Level, Record, RunRecord
 from unmask.plot.figure import Plot
+from unmask.plot.key import Entry
 from unmask.plot.style import (
     GREY,
     STEPS,
     Array,
-    colour,
     draw_mean,
     figure,
     label_axes,
-    legend,
     limit,
     line_of,
+    panels,
 )
 
 SECONDS = "training seconds (evaluation left out)"
@@ -50,8 +50,7 @@ def training_signals(comparison: Comparison) -> Plot | None:
     """Loss and gradient norm of the training lines."""
     if not any(run.trains for arm in comparison.arms for run in arm.runs):
         return None
-    drawing = figure(2.9)
-    left, right = drawing.subplots(1, 2)
+    drawing, (left, right) = panels(2, 2, 2.9)
     shown: list[Arm] = []
     for axes, key, label in (
         (left, "loss", "training loss (nats, weighted)"),
@@ -65,14 +64,15 @@ def training_signals(comparison: Comparison) -> Plot | None:
                 shown.append(arm)
         limit(axes, [v for line in axes.lines for v in _late(line)], margin=0.05)
         label_axes(axes, STEPS, label)
-    legend(drawing, sorted(shown, key=lambda arm: arm.index), _unfinished(comparison))
     caption = (
-        "Left: each recipe's own training loss, which weighs mask rates in its own way, so one "
+        "Each recipe's own training loss weighs mask rates in its own way, so one "
         "recipe's curve cannot be compared with another's; it shows whether training was smooth. "
-        f"Right: the norm of the gradient before clipping. {seeds_sentence(comparison)} Runs are "
+        f"The norm of the gradient is that before clipping. {seeds_sentence(comparison)} Runs are "
         f"averaged in at most {_STRETCHES} stretches; the first 2% of the steps may lie outside."
     )
-    return Plot("training", "Training loss and gradient norm", caption, drawing)
+    shown.sort(key=lambda arm: arm.index)
+    title = "Training loss and gradient norm"
+    return Plot("training", title, caption, drawing, shown, _unfinished(comparison))
 
 
 def seeds_sentence(comparison: Comparison) -> str:
@@ -94,7 +94,6 @@ def _bound(comparison: Comparison, x: str, name: str, title: str, xlabel: str) -
     limit(axes, values + [level.nelbo for level in levels], margin=0.04)
     _levels(axes, levels)
     label_axes(axes, xlabel, "NELBO (nats per token)")
-    legend(drawing, shown, _unfinished(comparison))
     blocks = "" if comparison.blocks == "all" else f" on the {comparison.blocks} blocks"
     caption = f"Validation bound{blocks}, lower is better. {seeds_sentence(comparison)} "
     if x != "step" and len(comparison.seeds) > 1:
@@ -111,7 +110,7 @@ def _bound(comparison: Comparison, x: str, name: str, title: str, xlabel: str) -
         )
     if _unfinished(comparison):
         caption += "Thin lines that end in a cross: runs that are not done. "
-    return Plot(name, title, caption.strip(), drawing)
+    return Plot(name, title, caption.strip(), drawing, shown, _unfinished(comparison))
 
 
 def draw_arm(
@@ -148,7 +147,8 @@ def draw_arm(
         draw_mean(axes, arm, grid, values, **more)
     for grid, value in rest:
         axes.plot(grid, value, **line_of(arm, marker="", linewidth=0.9, alpha=0.8))
-        axes.plot(grid[-1:], value[-1:], "x", color=colour(arm.index), markersize=7, zorder=4)
+        cross = line_of(arm, marker="x", linestyle="", markersize=7, zorder=4)
+        axes.plot(grid[-1:], value[-1:], **cross)
     return bool(curves or rest)
 
 
@@ -209,7 +209,7 @@ def _levels(axes: Axes, levels: list[Level]) -> None:
         )
 
 
-def _unfinished(comparison: Comparison) -> list[tuple[Line2D, str]]:
+def _unfinished(comparison: Comparison) -> list[Entry]:
     """A legend entry for the runs that are drawn though they are not done."""
     runs = [run for arm in comparison.arms for run in arm.runs]
     if not any(run.evals and not run.done for run in runs):

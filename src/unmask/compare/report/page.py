@@ -1,6 +1,5 @@
 """The report of a comparison: one file of HTML that needs nothing else, and its plots."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def write_report(folder: Path, baseline: str | None = None, blocks: Blocks = "al
     # Here, because matplotlib takes a while and this module is imported by the command line.
     from unmask.compare.report import curves, quality, rates, speedups  # noqa: PLC0415
     from unmask.plot.figure import draw  # noqa: PLC0415
-    from unmask.plot.style import INK, colour  # noqa: PLC0415
+    from unmask.plot.key import entries_of, picture  # noqa: PLC0415
 
     functions = (
         curves.bound_against_steps,
@@ -53,7 +52,6 @@ def write_report(folder: Path, baseline: str | None = None, blocks: Blocks = "al
     )
     path = folder / "report" / "index.html"
     drawn = draw(lambda: (function(comparison) for function in functions), path.parent)
-    shades = [colour(arm.index) for arm in comparison.arms]
     content = render(
         "compare/report/page.html",
         title=_title(comparison),
@@ -61,8 +59,7 @@ def write_report(folder: Path, baseline: str | None = None, blocks: Blocks = "al
         base=comparison.baseline,
         plots=drawn,
         groups=_groups(comparison),
-        shades=["var(--ink)" if shade == INK else shade for shade in shades],
-        pieces=lambda name: re.split(r"(?<=[+:,])", name),
+        looks=[picture(handle) for handle, _ in entries_of(comparison.arms)],
         state_of=_state,
         short=_short,
         number=_number,

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from unmask.compare.records import Arm, Comparison, Record
 from unmask.compare.report.curves import draw_arm, seeds_sentence
 from unmask.plot.figure import Plot
-from unmask.plot.style import GREY, STEPS, label_axes, legend, limit, log_axis, panels
+from unmask.plot.style import GREY, STEPS, heading, label_axes, limit, log_axis, panels
 
 _Panel = tuple[Callable[[Record], bool], str, str, str]
 """Which records, their key, its label with the unit, and a heading."""
@@ -40,8 +40,8 @@ def generated_texts(comparison: Comparison) -> Plot | None:
         (_generative, "entropy", "unigram entropy (nats)", "near that of text is more varied"),
     ]
     caption = (
-        f"Left: perplexity of the recipes' own samples under {judge}. Right: entropy of the token "
-        "frequencies within a sample; a perplexity that falls together with it is repetition. "
+        f"Perplexity of the recipes' own samples under {judge}, and entropy of the token "
+        "frequencies within a sample: a perplexity that falls together with it is repetition. "
         + seeds_sentence(comparison)
     )
     real = [r["text_ppl"] for r in records if "text_ppl" in r]
@@ -67,7 +67,7 @@ def _panels(
     """
     drawing, grid = panels(len(numbers), 2, 2.9)
     shown: set[int] = set()
-    for axes, (wanted, key, label, heading) in zip(grid, numbers, strict=True):
+    for axes, (wanted, key, label, over) in zip(grid, numbers, strict=True):
         shown |= {arm.index for arm in comparison.arms if _draw(axes, arm, wanted, key)}
         heights = [y for line in axes.lines for y in np.asarray(line.get_ydata(), float).tolist()]
         if lines and key in lines:
@@ -78,9 +78,9 @@ def _panels(
             log_axis(axes, min(heights) / 1.15, max(heights) * 1.15)
         else:
             limit(axes, heights, margin=0.06)
-        axes.set_title(heading)
-    legend(drawing, [arm for arm in comparison.arms if arm.index in shown])
-    return Plot(name, title, caption, drawing)
+        heading(axes, over)
+    arms = [arm for arm in comparison.arms if arm.index in shown]
+    return Plot(name, title, caption, drawing, arms)
 
 
 def _draw(axes: Axes, arm: Arm, wanted: Callable[[Record], bool], key: str) -> bool:

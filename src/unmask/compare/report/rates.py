@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,13 @@ import torch
 from torch import Tensor
 
 from unmask.compare.records import Arm, Comparison, quarters, whole_curve
-from unmask.config import Config
 from unmask.plot.figure import Plot
 from unmask.plot.style import (
     Array,
     colour,
-    fold,
-    legend,
+    columns,
+    heading,
+    label_rows,
     line_of,
     mask_rate_axis,
     panels,
@@ -42,8 +43,7 @@ def cross_entropies(comparison: Comparison) -> Plot | None:
                 axes.plot(t, values, **line_of(arm, markersize=3.5))
         axes.set_title(f"step {moment:,}")
         mask_rate_axis(axes)
-    every[0].set_ylabel("c(t) (nats per masked token)")
-    legend(drawing, arms)
+    label_rows(every, "c(t) (nats per masked token)")
     caption = (
         "Mean cross-entropy per masked token of the validation blocks, in 10 bins of the mask "
         "rate, at about 10, 25, 50 and 100% of the training; mean over the seeds that are done. "
@@ -51,7 +51,7 @@ def cross_entropies(comparison: Comparison) -> Plot | None:
     )
     if any(arm.causal for arm in comparison.arms):
         caption += " An autoregressive twin masks nothing and has no such curve."
-    return Plot("cross_entropy", "Cross-entropy by mask rate", caption, drawing)
+    return Plot("cross_entropy", "Cross-entropy by mask rate", caption, drawing, arms)
 
 
 def densities(comparison: Comparison) -> Plot | None:
@@ -59,22 +59,21 @@ def densities(comparison: Comparison) -> Plot | None:
     arms = [(arm, drawn) for arm in comparison.arms if (drawn := drawn_rates(arm)) is not None]
     if not arms:
         return None
-    columns = min(3, len(arms))
-    drawing, every = panels(len(arms), columns, 1.9, 0.5)
+    drawing, every = panels(len(arms), 3, 1.9, 0.5)
+    below = columns(min(3, len(arms)))  # the next row's axes are so many further
     peaks = [max(*drawn.density, *drawn.histogram) for _, drawn in arms]
     shared = max(peaks) <= 4 * min(peaks)
     for number, (axes, (arm, drawn)) in enumerate(zip(every, arms, strict=True)):
         shade: Any = {"color": colour(arm.index), "alpha": 0.28, "linewidth": 0}
         axes.stairs(drawn.histogram, np.linspace(0, 1, _BINS + 1), fill=True, **shade)
         axes.plot(drawn.t, drawn.density, color=colour(arm.index))
-        axes.set_title(fold(arm.name, 36), fontsize=8.5)
+        heading(axes, arm.name)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.08 * (max(peaks) if shared else peaks[number]))
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
-        if number + columns >= len(arms):  # none below it
+        if number + below >= len(arms):  # none below it
             axes.set_xlabel("mask rate t")
-        if number % columns == 0:
-            axes.set_ylabel("density")
+    label_rows(every, "density")
     caption = (
         "Bars: the mask rates that a recipe's first run drew, over the whole run. Line: the density"
         " that it drew them from; where that changes during the run, its mean over the steps."
@@ -113,6 +112,16 @@ class DrawnRates:
     causal: bool
 
 
+@dataclass(frozen=True)
+class _Drawing:
+    """All that the rates of a run follow from."""
+
+    recipe: str
+    seed: int
+    steps: int
+    batch_size: int
+
+
 def drawn_rates(arm: Arm) -> DrawnRates | None:
     """The rates that an arm's first run drew, made again from its counters.
 
@@ -122,9 +131,16 @@ def drawn_rates(arm: Arm) -> DrawnRates | None:
     run = next((run for run in arm.runs if run.config is not None and run.last_step), None)
     if run is None or run.config is None:
         return None
+    train = run.config.train
+    settings = _Drawing(run.config.recipe, run.config.seed, train.steps, train.batch_size)
+    return _rates(settings, run.last_step)
+
+
+@lru_cache(maxsize=64)  # a plot is drawn for each width
+def _rates(config: _Drawing, last: int) -> DrawnRates | None:
     grid = (torch.arange(200, dtype=torch.float64) + 0.5) / 200
-    looked = range(0, run.last_step, -(-run.last_step // _STEPS_LOOKED_AT))
-    drawn = _drawn(run.config, looked, grid)
+    looked = range(0, last, -(-last // _STEPS_LOOKED_AT))
+    drawn = _drawn(config, looked, grid)
     if not drawn:
         return None
     rates = torch.cat([t for t, _ in drawn])
@@ -133,14 +149,14 @@ def drawn_rates(arm: Arm) -> DrawnRates | None:
         density=torch.stack([density for _, density in drawn]).mean(dim=0).numpy(),
         histogram=(torch.histc(rates, _BINS, 0, 1) * _BINS / len(rates)).double().numpy(),
         steps=len(looked),
-        of=run.last_step,
+        of=last,
         causal=len(drawn) < len(looked),
     )
 
 
-def _drawn(config: Config, steps: Iterable[int], grid: Tensor) -> list[tuple[Tensor, Tensor]]:
+def _drawn(config: _Drawing, steps: Iterable[int], grid: Tensor) -> list[tuple[Tensor, Tensor]]:
     """The rates and their density on a grid, of each of some steps that masks at rates it knows."""
-    recipe, size = parse_recipe(config.recipe), config.train.batch_size
+    recipe, size = parse_recipe(config.recipe), config.batch_size
     if recipe.observers():
         return []
     found = []
@@ -148,13 +164,13 @@ def _drawn(config: Config, steps: Iterable[int], grid: Tensor) -> list[tuple[Ten
         portions = recipe.portions(
             seed=config.seed,
             step=step,
-            steps=config.train.steps,
+            steps=config.steps,
             slots=torch.arange(size),
             batch_size=size,
         )
         masking = [p for p in portions if not p.objective.causal]
         density, share = torch.zeros_like(grid), 0.0
-        for objective, start, end in recipe.divided(step, config.train.steps):
+        for objective, start, end in recipe.divided(step, config.steps):
             if (p := objective.density(grid)) is not None:
                 density, share = density + (end - start) * p, share + end - start
         if masking:

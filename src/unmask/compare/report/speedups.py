@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from unmask.compare.records import Arm, Comparison
 from unmask.compare.statistics import Spread
 from unmask.plot.figure import Plot
-from unmask.plot.style import GREY, colour, figure, legend, line_of, log_axis, not_reached
+from unmask.plot.style import GREY, label_rows, line_of, log_axis, not_reached, panels
 
 _SPREAD = 10.0  # percentage points that the arms of one level are spread over
 
@@ -17,11 +17,10 @@ def speed_ups(comparison: Comparison) -> Plot | None:
     arms = [arm for arm in comparison.arms[1:] if arm.result.levels]
     if not arms:
         return None
-    drawing = figure(3.1)
-    panels = drawing.subplots(1, 2)
+    drawing, every = panels(2, 2, 3.1)
     cut = missing = False
     for axes, unit, title in zip(
-        panels, ("steps", "seconds"), ("in optimiser steps", "in training seconds"), strict=True
+        every, ("steps", "seconds"), ("in optimiser steps", "in training seconds"), strict=True
     ):
         cut |= _limits(axes, arms, unit)
         for number, arm in enumerate(arms):
@@ -31,8 +30,7 @@ def speed_ups(comparison: Comparison) -> Plot | None:
         axes.set_xlim(25 - _SPREAD, 100 + _SPREAD)
         axes.set_xticks([25, 50, 75, 100], ["25%", "50%", "75%", "100%"])
         axes.set_xlabel("level: NELBO of the baseline at ... of its steps")
-    panels[0].set_ylabel("speed-up (times, log scale)")
-    legend(drawing, arms, not_reached() if missing else [])
+    label_rows(every, "speed-up (times, log scale)")
     caption = (
         f"How many times sooner than {comparison.baseline.name} a recipe reaches the NELBO that "
         f"{comparison.baseline.name} has at 25, 50, 75 and 100% of its steps; above the line at "
@@ -46,7 +44,8 @@ def speed_ups(comparison: Comparison) -> Plot | None:
         caption += "Intervals that leave the plot go on outside it; the table has their ends. "
     if missing:
         caption += "A cross at the lower edge: some seed does not reach the level. "
-    return Plot("speed_up", "Speed-up against level", caption.strip(), drawing)
+    extra = not_reached() if missing else []
+    return Plot("speed_up", "Speed-up against level", caption.strip(), drawing, arms, extra)
 
 
 def _draw(axes: Axes, arm: Arm, unit: str, shift: float) -> bool:
@@ -58,14 +57,16 @@ def _draw(axes: Axes, arm: Arm, unit: str, shift: float) -> bool:
     levels = _ratios(arm, unit)
     reached = [(percent + shift, ratio) for percent, ratio in levels if ratio.mean is not None]
     x, y = [where for where, _ in reached], [ratio.mean for _, ratio in reached]
-    axes.plot(x, y, **line_of(arm, zorder=3))  # type: ignore[arg-type]
+    look = line_of(arm)
+    axes.plot(x, y, **{**look, "zorder": 3})  # type: ignore[arg-type]
     for where, ratio in reached:
         if ratio.low is not None and ratio.high is not None:
-            axes.vlines(where, ratio.low, ratio.high, color=colour(arm.index), linewidth=1.1)
+            bar = {"color": look["color"], "gid": f"{look['gid']}-band", "linewidth": 1.1}
+            axes.vlines(where, ratio.low, ratio.high, **bar)
     beyond = [percent + shift for percent, ratio in levels if ratio.mean is None]
     heights = [0.025] * len(beyond)
-    crosses = {"transform": axes.get_xaxis_transform(), "color": colour(arm.index)}
-    axes.plot(beyond, heights, "x", markersize=6, **crosses)  # type: ignore[arg-type]
+    cross = {"marker": "x", "markersize": 6, "linestyle": ""}
+    axes.plot(beyond, heights, transform=axes.get_xaxis_transform(), **{**look, **cross})
     return bool(beyond)
 
 
