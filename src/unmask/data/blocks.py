@@ -409,18 +409,21 @@ def read_facts(folder: Path) -> Facts | None:
 def read_blocks(folder: Path, facts: Facts) -> Blocks:
     """Open packed blocks without reading them into memory."""
     shape = (facts.blocks, facts.block_size)
+    file = folder / _PROMPTS
+    prompts = np.fromfile(file, dtype=np.int32) if file.is_file() else None
     if facts.blocks == 0:  # an empty file cannot be mapped
         empty = np.zeros(shape, dtype=facts.dtype)
-        return Blocks(empty, None, facts.tokens, facts.bytes, coverage=facts.coverage)
+        return Blocks(
+            empty, None, facts.tokens, facts.bytes, coverage=facts.coverage, prompts=prompts
+        )
     tokens = np.memmap(folder / _TOKENS, dtype=facts.dtype, mode="r", shape=shape)
     lengths = np.fromfile(folder / _LENGTHS, dtype=np.int32)
     full = bool((lengths == facts.block_size).all())
-    file = folder / _PROMPTS
     return Blocks(
         tokens,
         None if full else lengths,
         facts.tokens,
         facts.bytes,
         coverage=facts.coverage,
-        prompts=np.fromfile(file, dtype=np.int32) if file.is_file() else None,
+        prompts=prompts,
     )
