@@ -127,7 +127,8 @@ def _prepare(
     if checkpoint is not None:
         for name in ("model", "ema") if config.train.ema else ("model",):
             checkpoint.load_into(model, name)
-        check_same_tokenizer(folder, data.tokenizer)
+        conversations = config.corpus.messages_field is not None
+        check_same_tokenizer(folder, data.tokenizer, conversations=conversations)
     folder.mkdir(parents=True, exist_ok=True)
     if not held.enter_context(locked(folder, wait=False)):
         raise UserError(f"run {folder}: another process is training there")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unmask.base.errors import UserError, unknown
 from unmask.base.memory import check_memory
+from unmask.data.documents import Message
 from unmask.data.tokenizers import text_after
 from unmask.diffusion.decoding import Decoding
 from unmask.diffusion.sampler import SAMPLERS, generate, left_to_right
@@ -115,7 +116,7 @@ def complete(
         UserError: a number out of range, or a prompt that with its continuation is longer than the
             run's block size.
     """
-    encoded = [ids.tolist() for ids in run.tokenizer.encode(list(prompts))]
+    encoded = encode_prompts(run, prompts)
     texts = complete_tokens(
         run,
         encoded,
@@ -125,6 +126,8 @@ def complete(
         on_step=on_step,
         on_predict=on_predict,
     )
+    if run.config.corpus.messages_field is not None:
+        return texts
     return [
         # a tokenizer may leave out the spaces that a prompt ends with
         text.removeprefix(" ")
@@ -132,6 +135,25 @@ def complete(
         else text
         for prompt, ids, text in zip(prompts, encoded, texts, strict=True)
     ]
+
+
+def encode_prompts(run: Run, prompts: Sequence[str]) -> list[list[int]]:
+    """Token ids of prompts, as in the records that a run was trained on.
+
+    For a run on conversations each is what a user says first, written by the chat template.
+
+    Raises:
+        UserError: the template refuses one.
+    """
+    chat = run.tokenizer.chat
+    if run.config.corpus.messages_field is None or chat is None:
+        return [ids.tolist() for ids in run.tokenizer.encode(list(prompts))]
+    return [chat.prompt_ids([Message("user", prompt)]) for prompt in prompts]
+
+
+def continued(run: Run, prompt: str, text: str) -> str:
+    """A prompt and what was drawn after it, as they are shown; an answer has a line of its own."""
+    return prompt + ("" if run.config.corpus.messages_field is None else "\n") + text
 
 
 def complete_tokens(

@@ -175,7 +175,7 @@ class TestStream:
     def steps(stream: TextStream, steps: range, n: int, mine: torch.Tensor | None = None) -> list:
         mine = torch.arange(n) if mine is None else mine
         drawn = (stream.step(5, step, n, mine) for step in steps)
-        return [(d.batch(mine), d.lengths_of(torch.arange(n))) for d in drawn]
+        return [(d.batch(mine), d.n_maskable(torch.arange(n))) for d in drawn]
 
     @staticmethod
     def same(a: list, b: list) -> bool:

@@ -33,7 +33,7 @@ def every_text() -> Tensor:
 
 @pytest.mark.parametrize("order", RULES)
 def test_probabilities_of_all_texts_sum_to_one(order: str, model: Transformer) -> None:
-    nats = ordered_nats(model, every_text(), None, MASK, find_rule(order))
+    nats = ordered_nats(model, every_text(), None, None, MASK, find_rule(order))
     assert nats.neg().exp().sum().item() == pytest.approx(1, abs=1e-5)
     assert nats.std() > 0.1
 
@@ -56,7 +56,7 @@ def by_hand(model: Transformer, x: Tensor, order: str) -> float:
 @pytest.mark.parametrize("order", RULES)
 def test_it_is_what_one_row_at_a_time_gives(order: str, model: Transformer) -> None:
     texts = every_text()[::7]
-    found = ordered_nats(model, texts, None, MASK, find_rule(order))
+    found = ordered_nats(model, texts, None, None, MASK, find_rule(order))
     for text, nats in zip(texts, found, strict=True):
         assert nats.item() == pytest.approx(by_hand(model, text, order), abs=1e-4)
 
@@ -65,10 +65,21 @@ def test_it_is_what_one_row_at_a_time_gives(order: str, model: Transformer) -> N
 def test_padding_changes_nothing(order: str, model: Transformer) -> None:
     x = every_text()[:6]
     valid = torch.arange(L) < torch.tensor([4, 3, 2, 1, 3, 4])[:, None]
-    found = ordered_nats(model, x, valid, MASK, find_rule(order))
+    found = ordered_nats(model, x, valid, valid, MASK, find_rule(order))
     for row, length in enumerate(valid.sum(dim=1).tolist()):
-        alone = ordered_nats(model, x[row : row + 1, :length], None, MASK, find_rule(order))
+        alone = ordered_nats(model, x[row : row + 1, :length], None, None, MASK, find_rule(order))
         assert found[row].item() == pytest.approx(alone.item(), abs=1e-4)
+
+
+def test_a_prompt_is_read_and_not_counted(model: Transformer) -> None:
+    """Given any prompt the probabilities of all answers sum to one."""
+    texts = every_text()
+    answer = torch.arange(L) >= 2
+    maskable = answer.expand(len(texts), L)
+    nats = ordered_nats(model, texts, None, maskable, MASK, find_rule("most-certain"))
+    for prompt in texts[:, :2].unique(dim=0):
+        of_it = (texts[:, :2] == prompt).all(dim=1)
+        assert nats[of_it].neg().exp().sum().item() == pytest.approx(1, abs=1e-5)
 
 
 def test_an_unknown_order_is_named_with_those_there_are() -> None:

@@ -164,7 +164,7 @@ def _texts(
     on_step: "Callable[[Tensor], None]",
 ) -> list[dict[str, Any]]:
     """What is printed, whole texts, prompts and all; with what each was drawn from."""
-    from unmask.sample import complete, gaps, infill, sample
+    from unmask.sample import complete, continued, encode_prompts, gaps, infill, sample
 
     block_size = run.config.corpus.block_size
     seed, prompts = asked.seed, [prompt for prompt in asked.prompt for _ in range(asked.num)]
@@ -172,10 +172,10 @@ def _texts(
         new = gaps(template, run).count(run.tokenizer.mask_id)
         texts = infill(run, template, num=asked.num, options=options, seed=seed, on_step=on_step)
     elif prompts:
-        longest = max(len(ids) for ids in run.tokenizer.encode(prompts))
+        longest = max(map(len, encode_prompts(run, prompts)))
         new = asked.length or max(min(_LENGTH, block_size - longest), 1)
         after = complete(run, prompts, new_tokens=new, options=options, seed=seed, on_step=on_step)
-        texts = [prompt + text for prompt, text in zip(prompts, after, strict=True)]
+        texts = [continued(run, prompt, text) for prompt, text in zip(prompts, after, strict=True)]
     else:
         new = asked.length or min(_LENGTH, block_size)
         texts = sample(run, num=asked.num, length=new, options=options, seed=seed, on_step=on_step)

@@ -15,12 +15,14 @@ from torch import Tensor
 
 from unmask.base.files import write_whole
 from unmask.data.coverage import WHOLE, CharacterCount, Coverage
-from unmask.data.encode import encoded, token_type
+from unmask.data.documents import Document
+from unmask.data.encode import Encoded, encoded, token_type
 from unmask.data.order import Part, sample_blocks
 from unmask.data.tokenizers import Tokenizer
 from unmask.data.transforms import token_order
 
 _FACTS, _TOKENS, _LENGTHS = "facts.json", "tokens.bin", "lengths.bin"
+_PROMPTS = "prompts.bin"  # only of documents that have some
 _TOKENS_AT_A_TIME = 2**22
 
 
@@ -32,12 +34,14 @@ class Blocks:
         tokens: (N, L) unsigned integers.
         lengths: (N,) tokens in each block before the padding; None where every block is full.
         n_tokens: tokens of the split's documents with their separators, before anything was cut
-            off or dropped.
+            off or dropped; of those with a prompt the answers'.
         n_bytes: UTF-8 bytes of the same documents: nats per token * n_tokens / n_bytes / ln 2 is
             bits per byte, exactly where the tokens hold all of the text.
         transform: the order that `batch` gives a block's tokens in, by `unmask.data.transforms`.
         coverage: what of the documents the tokens do not hold.
         mixed: the corpora of a mixture, whose blocks stand one after another; else empty.
+        prompts: (N,) tokens at the beginning of each block that are a prompt: they are read, and
+            neither predicted nor counted; None where there are none.
     """
 
     tokens: "NDArray[Any] | Rows"
@@ -47,6 +51,7 @@ class Blocks:
     transform: str = "none"
     coverage: Coverage = WHOLE
     mixed: tuple[Part, ...] = ()
+    prompts: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -86,19 +91,41 @@ class Blocks:
             return torch.full_like(indices, self.block_size)
         return torch.from_numpy(self.lengths[indices.numpy()].astype(np.int64))
 
+    def prompts_of(self, indices: Tensor) -> Tensor:
+        """Tokens of the prompt of some blocks, (B,) int64."""
+        if self.prompts is None:
+            return torch.zeros_like(indices)
+        return torch.from_numpy(self.prompts[indices.numpy()].astype(np.int64))
+
+    def maskable(self, indices: Tensor) -> Tensor | None:
+        """Which tokens of some blocks may be masked: they alone are predicted and count.
+
+        Returns:
+            (B, L) bool, False at padding and in prompts; None where all do.
+        """
+        if self.lengths is None and self.prompts is None:
+            return None
+        place = torch.arange(self.block_size)[None, :]
+        within = place < self.lengths_of(indices)[:, None]
+        return within & (place >= self.prompts_of(indices)[:, None])
+
+    def n_maskable(self, indices: Tensor) -> Tensor:
+        """How many tokens of some blocks may be masked, (B,) int64."""
+        return self.lengths_of(indices) - self.prompts_of(indices)
+
     def token_counts(self, indices: Tensor) -> Tensor:
-        """How often each id occurs in some blocks, padding aside: (largest id + 1,) int64."""
+        """How often each id occurs where tokens may be masked: (largest id + 1,) int64."""
         counts = np.zeros(0, dtype=np.int64)
         for rows in indices.split(max(1, _TOKENS_AT_A_TIME // self.block_size)):
-            x, valid = self.batch(rows)
-            ids = (x if valid is None else x[valid]).flatten().numpy()
+            x, maskable = self.batch(rows)[0], self.maskable(rows)
+            ids = (x if maskable is None else x[maskable]).flatten().numpy()
             seen = np.bincount(ids, minlength=len(counts))
             seen[: len(counts)] += counts
             counts = seen
         return torch.from_numpy(counts)
 
     def unigram_entropy(self) -> float:
-        """Entropy of the token frequencies, padding aside, in nats per token."""
+        """Entropy of the frequencies of the tokens that may be masked, in nats per token."""
         counts = self.token_counts(torch.arange(len(self))).numpy()
         p = counts[counts > 0] / counts.sum()
         return float(-(p * np.log(p)).sum())
@@ -143,9 +170,13 @@ class Drawn:
         """Some of the sequences that were asked for, as `Blocks.batch` gives them."""
         return self.blocks.batch(self.indices[sequences])
 
-    def lengths_of(self, sequences: Tensor) -> Tensor:
-        """Tokens before the padding of any sequences, (b,) int64."""
-        return self.blocks.lengths_of(self.indices[sequences])
+    def maskable(self, sequences: Tensor) -> Tensor | None:
+        """Which of their tokens may be masked, as `Blocks.maskable` says."""
+        return self.blocks.maskable(self.indices[sequences])
+
+    def n_maskable(self, sequences: Tensor) -> Tensor:
+        """How many tokens of any sequences may be masked, (b,) int64."""
+        return self.blocks.n_maskable(self.indices[sequences])
 
 
 class TrainingText(Protocol):
@@ -277,28 +308,34 @@ PACKINGS: dict[str, Callable[..., Packed]] = {
 
 def write_blocks(
     folder: Path,
-    documents: Iterable[str],
+    documents: Iterable[Document],
     tokenizer: Tokenizer,
     block_size: int,
     packing: str,
     processes: int = 1,
 ) -> None:
-    """Pack documents into files that `read_blocks` opens; memory does not grow with the corpus.
+    """Pack documents into files that `read_blocks` opens.
+
+    Memory does not grow with the corpus, but for a number of each prompt. A document whose prompt
+    leaves no room in a block is left out.
 
     Args:
+        packing: a key of `PACKINGS`; ``pad`` for documents with prompts.
         processes: that encode (see `unmask.data.encode.encoded`); the files are the same for any.
     """
     count = {"documents": 0, "bytes": 0, "tokens": 0, "unknown_tokens": 0, "blocks": 0}
-    characters = CharacterCount()
+    characters, prompts = CharacterCount(), list[NDArray[np.int32]]()
 
     def tokens_of_documents() -> Iterator[NDArray[Any]]:
         for some in encoded(documents, tokenizer, processes):
             characters.merge(some.characters)
             count["documents"] += len(some.lengths)
             count["bytes"] += some.n_bytes
-            count["tokens"] += len(some.tokens) + len(some.lengths)
+            count["tokens"] += some.n_tokens
             count["unknown_tokens"] += some.n_unknown
-            yield from some.documents()
+            fitting, their_prompts = _fitting(some, block_size)
+            prompts.extend([] if their_prompts is None else [their_prompts])
+            yield from fitting
 
     dtype = token_type(tokenizer)
     packed = PACKINGS[packing](tokens_of_documents(), block_size, tokenizer.separator_id)
@@ -310,19 +347,33 @@ def write_blocks(
         for file in (tokens_file, lengths):  # on disk before the facts that vouch for them
             file.flush()
             os.fsync(file.fileno())
+    if prompts:
+        write_whole(folder / _PROMPTS, np.concatenate(prompts).tobytes())
     lost = characters.lost_bytes(tokenizer)
     facts = Facts(**count, lost_bytes=lost, block_size=block_size, dtype=dtype.name)
     write_whole(folder / _FACTS, json.dumps(asdict(facts)).encode())
 
 
+def _fitting(some: Encoded, block_size: int) -> tuple[list[NDArray[Any]], NDArray[np.int32] | None]:
+    """The documents whose prompts leave room for an answer, and the tokens of their prompts."""
+    if some.prompts is None:
+        return list(some.documents()), None
+    fit = some.prompts < block_size
+    documents = [d for d, fits in zip(some.documents(), fit, strict=True) if fits]
+    return documents, some.prompts[fit].astype(np.int32)
+
+
 def pack_in_memory(
-    texts: Iterable[str], tokenizer: Tokenizer, block_size: int, packing: str, most_tokens: int
+    texts: Iterable[Document], tokenizer: Tokenizer, block_size: int, packing: str, most_tokens: int
 ) -> Blocks:
     """Pack the first texts, until they have so many tokens."""
     documents, n_tokens, n_bytes = list[NDArray[Any]](), 0, 0
+    prompts = list[NDArray[np.int32]]()
     for some in encoded(texts, tokenizer, processes=1):
-        documents.extend(some.documents())
-        n_tokens += len(some.tokens) + len(some.lengths)
+        fitting, their_prompts = _fitting(some, block_size)
+        documents.extend(fitting)
+        prompts.extend([] if their_prompts is None else [their_prompts])
+        n_tokens += some.n_tokens
         n_bytes += some.n_bytes
         if n_tokens >= most_tokens:
             break
@@ -331,7 +382,13 @@ def pack_in_memory(
     lengths = [np.zeros(0, np.int64), *(some for _, some in packed)]
     held = np.concatenate(lengths).astype(np.int32)
     full = bool((held == block_size).all())
-    return Blocks(np.concatenate(tokens), None if full else held, n_tokens, n_bytes)
+    return Blocks(
+        np.concatenate(tokens),
+        None if full else held,
+        n_tokens,
+        n_bytes,
+        prompts=np.concatenate(prompts) if prompts else None,
+    )
 
 
 def read_facts(folder: Path) -> Facts | None:
@@ -342,17 +399,31 @@ def read_facts(folder: Path) -> Facts | None:
         width = np.dtype(facts.dtype).itemsize * facts.block_size
     except (OSError, ValueError, TypeError, RecursionError):
         return None
-    return facts if sizes == (facts.blocks * width, facts.blocks * 4) else None
+    numbers = facts.blocks * 4
+    prompts = folder / _PROMPTS
+    if prompts.is_file() and prompts.stat().st_size != numbers:
+        return None
+    return facts if sizes == (facts.blocks * width, numbers) else None
 
 
 def read_blocks(folder: Path, facts: Facts) -> Blocks:
     """Open packed blocks without reading them into memory."""
     shape = (facts.blocks, facts.block_size)
+    file = folder / _PROMPTS
+    prompts = np.fromfile(file, dtype=np.int32) if file.is_file() else None
     if facts.blocks == 0:  # an empty file cannot be mapped
         empty = np.zeros(shape, dtype=facts.dtype)
-        return Blocks(empty, None, facts.tokens, facts.bytes, coverage=facts.coverage)
+        return Blocks(
+            empty, None, facts.tokens, facts.bytes, coverage=facts.coverage, prompts=prompts
+        )
     tokens = np.memmap(folder / _TOKENS, dtype=facts.dtype, mode="r", shape=shape)
     lengths = np.fromfile(folder / _LENGTHS, dtype=np.int32)
     full = bool((lengths == facts.block_size).all())
-    lengths_or_full = None if full else lengths
-    return Blocks(tokens, lengths_or_full, facts.tokens, facts.bytes, coverage=facts.coverage)
+    return Blocks(
+        tokens,
+        None if full else lengths,
+        facts.tokens,
+        facts.bytes,
+        coverage=facts.coverage,
+        prompts=prompts,
+    )

@@ -1,12 +1,13 @@
 """What a run reads: the ``corpus`` section of the configuration."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from unmask.base.errors import unknown
 from unmask.base.numbers import LARGEST_COUNT
 from unmask.base.section import Section
+from unmask.data.records import Fields
 
 
 class CorpusConfig(Section):
@@ -34,6 +35,19 @@ class CorpusConfig(Section):
         "bytes",
         description="bytes, bpe:N (trained on the training text, N entries in all), "
         "or the name or folder of a Hugging Face tokenizer",
+    )
+    prompt_field: str | None = Field(
+        None,
+        min_length=1,
+        description="field of a record that holds a prompt, which is read and never predicted; the "
+        "text is the answer to it (in packing pad)",
+    )
+    messages_field: str | None = Field(
+        None,
+        min_length=1,
+        description="field of a record that holds a conversation, a list of {role, content}, "
+        "written by the tokenizer's chat template: the assistant's last message is predicted, all "
+        "before it is the prompt (in packing pad)",
     )
     block_size: int = Field(128, ge=2, le=2**20, description="tokens in a block")
     packing: Literal["wrap", "pad"] = Field(
@@ -97,3 +111,27 @@ class CorpusConfig(Section):
         if name not in TRANSFORMS:
             raise unknown("transform", name, TRANSFORMS)
         return name
+
+    @model_validator(mode="after")
+    def _check_prompts(self) -> Self:
+        if not self.fields.prompted:
+            return self
+        if self.prompt_field is not None and self.messages_field is not None:
+            raise ValueError(
+                "prompt_field: messages_field holds the prompts already; give one of the two"
+            )
+        if self.packing != "pad":
+            raise ValueError(
+                f"packing: must be pad where records have prompts, not {self.packing}: each answer "
+                "stands in a block with its own prompt"
+            )
+        if self.transform != "none":
+            raise ValueError(
+                f"transform: must be none where records have prompts, not {self.transform}"
+            )
+        return self
+
+    @property
+    def fields(self) -> Fields:
+        """Which fields of a record are read."""
+        return Fields(prompt=self.prompt_field, messages=self.messages_field)

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from unmask.base.errors import unknown
-from unmask.data.documents import Documents, digest
+from unmask.data.documents import Documents, digest, texts_of
 
 _Rules = tuple[tuple[str, str], ...]
 
@@ -114,6 +114,6 @@ def detokenized(documents: Documents, name: str) -> Documents:
     return Documents(
         name=documents.name,
         identity=digest(documents.identity, "detokenize", 1, name),
-        read=lambda: map(rule, documents),
+        read=lambda: map(rule, texts_of(documents)),
         read_part=documents.read_part,
     )

@@ -2,15 +2,61 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from unmask.base.errors import UserError
-from unmask.base.wording import counted, listed
+from unmask.base.wording import counted
 
-_FIELDS_NAMED = 12
+
+class Message(NamedTuple):
+    """What one says in a conversation; ``role`` is ``system``, ``user``, ``assistant`` ..."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """An answer, with the prompt that is read before it and never predicted.
+
+    Its length is that of all its texts, in letters; it is false where the answer is empty.
+
+    Attributes:
+        prompt: a text, or the messages that come before the answer.
+        answer: what is predicted.
+    """
+
+    prompt: str | tuple[Message, ...]
+    answer: str
+
+    @property
+    def texts(self) -> list[str]:
+        """The prompt, or what each of its messages says, and the answer."""
+        prompt = [self.prompt] if isinstance(self.prompt, str) else [m.content for m in self.prompt]
+        return [*prompt, self.answer]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.texts))
+
+    def __bool__(self) -> bool:
+        return bool(self.answer)
+
+
+Document = str | Prompted
+
+
+def texts_of(documents: Iterable[Document]) -> Iterator[str]:
+    """All texts of some documents, a prompt and its answer one after the other."""
+    for document in documents:
+        yield from [document] if isinstance(document, str) else document.texts
+
+
+def _plain(document: Document) -> Any:
+    """What JSON can say of a document."""
+    return document if isinstance(document, str) else asdict(document)
 
 
 @dataclass(frozen=True)
@@ -20,16 +66,16 @@ class Documents:
     Attributes:
         name: what the user called them, for messages.
         identity: SHA-256 (hex) of what they are; equal identities mean equal texts in equal order.
-        read: starts a new reading. Texts without a single character are left out.
+        read: starts a new reading. Texts and answers without a single character are left out.
         read_part: which part of them the last reading has read, from 0 to 1; None: not known.
     """
 
     name: str
     identity: str
-    read: Callable[[], Iterator[str]]
+    read: Callable[[], Iterator[Document]]
     read_part: Callable[[], float | None] = lambda: None
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Document]:
         """Read the documents from the start.
 
         Raises:
@@ -68,7 +114,7 @@ class Shard:
     """
 
     name: str
-    read: Callable[[], Iterator[str]]
+    read: Callable[[], Iterator[Document]]
     size: int = 1
 
 
@@ -93,7 +139,7 @@ def joined(parts: Sequence[Documents]) -> Documents:
         return parts[0]
     done = 0
 
-    def read() -> Iterator[str]:
+    def read() -> Iterator[Document]:
         nonlocal done
         for done, part in enumerate(parts):  # noqa: B007 - it is of the outer function
             yield from part
@@ -121,9 +167,11 @@ def first_documents(
     Raises:
         UserError: there is none.
     """
-    texts, left = list[str](), list[tuple[Shard, int]]()
+    texts, left = list[Document](), list[tuple[Shard, int]]()
     for shard in shards:
-        rows = enumerate(shard.read(), 1) if len(texts) < n else iter([(0, "")])
+        rows: Iterable[tuple[int, Document]] = [(0, "")]
+        if len(texts) < n:
+            rows = enumerate(shard.read(), 1)
         for row, text in rows:
             texts.extend([text] if text else [])
             if len(texts) == n:
@@ -132,57 +180,13 @@ def first_documents(
     if not texts:
         raise UserError(f"{name} holds no text")
     whose = f"the first {counted(len(texts), 'document')} of {name}"
-    return Documents(whose, digest("texts", 1, texts), lambda: iter(texts)), left
+    identity = digest("texts", 1, list(map(_plain, texts)))
+    return Documents(whose, identity, lambda: iter(texts)), left
 
 
 def digest(*parts: Any) -> str:
     """SHA-256 (hex) of anything JSON can say."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def text_at(row: Mapping[str, Any], field: str, where: str) -> str:
-    """Return a record's text.
-
-    Args:
-        row: the record.
-        field: its field; without one of that name ``a.b`` is the field ``b`` of the field ``a``.
-        where: the file and row, for messages.
-
-    Raises:
-        UserError: there is no such field, or it is not text that UTF-8 can hold.
-    """
-    value: Any = row
-    inside = ""
-    for name in [field] if field in row else field.split("."):
-        if not isinstance(value, Mapping) or name not in value:
-            names = value if isinstance(value, Mapping) else ()
-            raise missing_field(field, [f"{inside}{name}" for name in names], where)
-        value, inside = value[name], f"{inside}{name}."
-    if not isinstance(value, str):
-        raise UserError(f"{where}: field {field!r} is not text but {type(value).__name__}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{where}: field {field!r} has half a surrogate pair, no text") from None
-    return value
-
-
-def column_of(field: str, columns: Sequence[str], where: str) -> str:
-    """The column that holds a field: of its name, or for ``a.b`` the one of the name ``a``.
-
-    Raises:
-        UserError: there is none.
-    """
-    for name in (field, field.partition(".")[0]):
-        if name in columns:
-            return name
-    raise missing_field(field, columns, where)
-
-
-def missing_field(field: str, fields: Sequence[str], where: str) -> UserError:
-    """Build the error for a row that lacks ``field``."""
-    names = listed(fields, _FIELDS_NAMED) or "none"
-    return UserError(f"{where} has no field {field!r}; its fields: {names} (choose with field=...)")
 
 
 def hold_out(documents: Documents, fraction: float) -> tuple[Documents, Documents]:
@@ -228,5 +232,6 @@ def _cut(documents: Documents, fraction: float) -> int:
     return min(max(wanted, lowest + 1), highest)
 
 
-def _hash(text: str) -> int:
+def _hash(document: Document) -> int:
+    text = document if isinstance(document, str) else json.dumps(_plain(document))
     return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")

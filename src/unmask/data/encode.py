@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from unmask.base.errors import UserError
 from unmask.data.coverage import CharacterCount, count_of
+from unmask.data.documents import Document, Prompted
 from unmask.data.tokenizers import Tokenizer
 
 # Documents encoded in one call: enough to be worth a message to a process, few enough to hold.
@@ -38,13 +39,15 @@ class Encoded:
     Attributes:
         tokens: of all of them, one after another, in `token_type`.
         lengths: (n,) how many tokens each document has.
-        n_bytes: UTF-8 bytes of the texts.
-        n_unknown: tokens that stand for text which the vocabulary lacks.
-        characters: how often each character occurs.
+        prompts: (n,) how many of them, at its beginning, are its prompt; None: no document has one.
+        n_bytes: UTF-8 bytes of the texts, prompts aside.
+        n_unknown: tokens that stand for text which the vocabulary lacks, prompts aside.
+        characters: how often each character occurs, prompts aside.
     """
 
     tokens: NDArray[Any]
     lengths: NDArray[np.int64]
+    prompts: NDArray[np.int64] | None
     n_bytes: int
     n_unknown: int
     characters: CharacterCount
@@ -53,13 +56,21 @@ class Encoded:
         """The tokens of each document."""
         yield from np.split(self.tokens, self.lengths.cumsum()[:-1])
 
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the documents with a separator after each, prompts aside."""
+        prompts = 0 if self.prompts is None else int(self.prompts.sum())
+        return len(self.tokens) + len(self.lengths) - prompts
+
 
 def token_type(tokenizer: Tokenizer) -> np.dtype[Any]:
     """The smallest kind of number that holds every id."""
     return np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
 
 
-def encoded(documents: Iterable[str], tokenizer: Tokenizer, processes: int) -> Iterator[Encoded]:
+def encoded(
+    documents: Iterable[Document], tokenizer: Tokenizer, processes: int
+) -> Iterator[Encoded]:
     """Encode documents a group at a time; how many processes do it changes no group.
 
     Args:
@@ -71,41 +82,91 @@ def encoded(documents: Iterable[str], tokenizer: Tokenizer, processes: int) -> I
     """
     groups = grouped(documents)
     processes = processes or cores()
-    first: list[list[str]] = []
+    first: list[list[Document]] = []
     if processes > 1 and tokenizer.worth_processes:
         first = list(islice(groups, _WORTH_PROCESSES))
     if len(first) < _WORTH_PROCESSES:
-        for texts in chain(first, groups):
-            yield encode(texts, tokenizer)
+        for group in chain(first, groups):
+            yield encode(group, tokenizer)
         return
     waiting = deque[Future[Encoded]]()
     with _pool(tokenizer, processes) as pool:
-        for texts in chain(first, groups):
-            waiting.append(pool.submit(_encode_here, texts))
+        for group in chain(first, groups):
+            waiting.append(pool.submit(_encode_here, group))
             if len(waiting) > _AHEAD * processes:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def encode(texts: list[str], tokenizer: Tokenizer) -> Encoded:
-    """Encode some texts."""
-    found = tokenizer.encode(texts)
+def encode(documents: list[Document], tokenizer: Tokenizer) -> Encoded:
+    """Encode some documents."""
+    found, prompts = ids_of(documents, tokenizer)
+    texts = [d if isinstance(d, str) else d.answer for d in documents]
     tokens = np.concatenate(found).astype(token_type(tokenizer))
+    prompted = any(isinstance(document, Prompted) for document in documents)
+    counted = tokens
+    if prompted:
+        counted = np.concatenate([ids[n:] for ids, n in zip(found, prompts, strict=True)])
     characters = CharacterCount()
     characters.add(texts)
     return Encoded(
         tokens=tokens,
         lengths=np.array([len(ids) for ids in found], dtype=np.int64),
+        prompts=np.array(prompts) if prompted else None,
         n_bytes=sum(len(text.encode()) for text in texts),
-        n_unknown=count_of(tokenizer.unknown_ids, tokens),
+        n_unknown=count_of(tokenizer.unknown_ids, counted),
         characters=characters,
     )
 
 
-def grouped(documents: Iterable[str]) -> Iterator[list[str]]:
+def ids_of(
+    documents: list[Document], tokenizer: Tokenizer
+) -> tuple[list[NDArray[np.int64]], list[int]]:
+    """The tokens of each document, and how many of them, at its beginning, are its prompt.
+
+    Raises:
+        UserError: the tokenizer cannot encode one.
+    """
+    texts = [document for document in documents if isinstance(document, str)]
+    plain = iter(tokenizer.encode(texts))
+    found, prompts = [], []
+    for document in documents:
+        if isinstance(document, str):
+            found.append(next(plain))
+            prompts.append(0)
+        else:
+            prompt, answer = encode_prompted(document, tokenizer)
+            found.append(np.array(prompt + answer, dtype=np.int64))
+            prompts.append(len(prompt))
+    return found, prompts
+
+
+def encode_prompted(document: Prompted, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """Token ids of a prompt and of its answer.
+
+    The prompt is encoded by itself, as it is where an answer is asked for; the answer as a text
+    that stands right after it. A conversation is written by the tokenizer's chat template.
+
+    Raises:
+        UserError: the tokenizer cannot encode them.
+    """
+    answer = document.answer
+    if isinstance(document.prompt, str):
+        prompt: list[int] = tokenizer.encode([document.prompt])[0].tolist()
+    else:
+        chat = tokenizer.chat
+        assert chat is not None  # as `unmask.data.load` makes sure
+        prompt = chat.prompt_ids(document.prompt)
+        answer = chat.answer(document.prompt, answer)
+    if not prompt:
+        return [], tokenizer.encode([answer])[0].tolist()
+    return prompt, tokenizer.encode_inside(answer)
+
+
+def grouped(documents: Iterable[Document]) -> Iterator[list[Document]]:
     """Lists of documents to encode together."""
-    group: list[str] = []
+    group: list[Document] = []
     letters = 0
     for text in documents:
         group.append(text)
@@ -186,5 +247,5 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _encode_here(texts: list[str]) -> Encoded:
-    return encode(texts, _TOKENIZER[0])
+def _encode_here(documents: list[Document]) -> Encoded:
+    return encode(documents, _TOKENIZER[0])

@@ -5,7 +5,7 @@ import glob
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from os import scandir
@@ -18,15 +18,14 @@ from unmask.base.paths import exists, missing_path
 from unmask.base.spec import build
 from unmask.base.wording import counted, listed
 from unmask.data.documents import (
+    Document,
     Documents,
     Shard,
     Shards,
     Source,
-    column_of,
     digest,
-    missing_field,
-    text_at,
 )
+from unmask.data.records import PLAIN, Fields, missing_field
 from unmask.data.streams import COMPRESSIONS, followed, position, readable, text_lines
 
 _NAMED = 3  # of the things that are left out
@@ -67,32 +66,33 @@ class Found:
         return text
 
 
-def open_files(spec: str, options: dict[str, str], name: str) -> Source:
+def open_files(spec: str, options: dict[str, str], name: str, fields: Fields = PLAIN) -> Source:
     """Open a file, all files of a known format below a folder, or those that a pattern names.
 
     Args:
         spec: the path, or a pattern (``data/**/*.jsonl``).
         options: fields of `FileOptions`, as text.
         name: what the user called it.
+        fields: which are read of a record, but for the one that the options name.
 
     Raises:
         UserError: nothing there can be read, or an option is wrong or would change nothing.
     """
     chosen = build(FileOptions, options, f"corpus {name!r}")
     found = find_files(spec)
-    _check_options(chosen, {format_of(file) for file in found.files}, name)
+    _check_options(chosen, {format_of(file) for file in found.files}, name, fields)
     contents, stamps = [], []
     for file in found.files:
         with readable(file):
             stamps.append(_stamp(file))
             contents.append([file.relative_to(found.root).as_posix(), sha256_of(file)])
-    identity = digest("files", 1, contents, chosen.field, chosen.document)
-    reading = _Reading(found.files, stamps, chosen)
+    identity = digest("files", 1, contents, chosen.field, chosen.document, *fields.key)
+    reading = _Reading(found.files, stamps, chosen, fields)
     documents = Documents(name, identity, reading.texts, reading.part)
     return Source(documents, summary=found.summary())
 
 
-def file_shards(spec: str, options: dict[str, str], name: str) -> Shards:
+def file_shards(spec: str, options: dict[str, str], name: str, fields: Fields = PLAIN) -> Shards:
     """Open the files that `open_files` opens as shards of a stream, without reading them.
 
     Raises:
@@ -100,15 +100,15 @@ def file_shards(spec: str, options: dict[str, str], name: str) -> Shards:
     """
     chosen = build(FileOptions, options, f"corpus {name!r}")
     found = find_files(spec)
-    _check_options(chosen, {format_of(file) for file in found.files}, name)
+    _check_options(chosen, {format_of(file) for file in found.files}, name, fields)
     stamps = []
     for file in found.files:
         with readable(file):
             stamps.append(_stamp(file))
-    reading = _Reading(found.files, stamps, chosen)
+    reading = _Reading(found.files, stamps, chosen, fields)
     names = [file.relative_to(found.root).as_posix() for file in found.files]
     sizes = [size for size, _ in stamps]
-    identity = digest("file shards", 1, names, sizes, chosen.field, chosen.document)
+    identity = digest("file shards", 1, names, sizes, chosen.field, chosen.document, *fields.key)
     shards = [
         Shard(str(file), partial(reading.texts_of, k), size)
         for k, (file, size) in enumerate(zip(found.files, sizes, strict=True))
@@ -201,12 +201,12 @@ class Format:
     """How files of a format are read.
 
     Attributes:
-        read: (file, the option's value) -> the texts of its documents.
+        read: (file, the option's value) -> its documents; of records the value is their `Fields`.
         option: the field of `FileOptions` that it heeds.
         compressed: whether a suffix of `COMPRESSIONS` may follow its own.
     """
 
-    read: Callable[[Path, str], Iterator[str]]
+    read: Callable[[Path, Any], Iterator[Document]]
     option: str = "field"
     compressed: bool = True
 
@@ -226,7 +226,14 @@ def file_formats() -> str:
     return f"{plain}; all but {inside} also with {', '.join(COMPRESSIONS)}"
 
 
-def _check_options(options: FileOptions, suffixes: set[str], name: str) -> None:
+def _check_options(options: FileOptions, suffixes: set[str], name: str, fields: Fields) -> None:
+    if fields.prompted and any(FORMATS[suffix].option != "field" for suffix in suffixes):
+        has = ", ".join(sorted(suffixes))
+        raise UserError(f"corpus {name!r}: prompts are for files of records, and it has {has}")
+    if fields.messages is not None and options.field is not None:
+        raise UserError(
+            f"corpus {name!r}: field= is not read, as corpus.messages_field is {fields.messages!r}"
+        )
     for option, value in (("field", options.field), ("document", options.document)):
         of = [suffix for suffix, kind in FORMATS.items() if kind.option == option]
         if value is not None and not suffixes.intersection(of):
@@ -242,26 +249,31 @@ class _Reading:
     """Reads files one after another, and knows how far it is."""
 
     def __init__(
-        self, files: list[Path], stamps: list[tuple[int, int]], options: FileOptions
+        self,
+        files: list[Path],
+        stamps: list[tuple[int, int]],
+        options: FileOptions,
+        fields: Fields,
     ) -> None:
-        self._files, self._stamps, self._field = files, stamps, options.field or "text"
+        self._files, self._stamps = files, stamps
+        self._fields = replace(fields, text=options.field or fields.text)
         self._document = options.document or "auto"
         if self._document == "auto" and sum(format_of(file) == ".txt" for file in files) > 1:
             self._document = "file"
         self._sizes: list[int] = [size for size, _ in stamps]
         self._now = 0
 
-    def texts(self) -> Iterator[str]:
+    def texts(self) -> Iterator[Document]:
         """The documents of all files."""
         for number in range(len(self._files)):
             self._now = number
             yield from self.texts_of(number)
 
-    def texts_of(self, number: int) -> Iterator[str]:
+    def texts_of(self, number: int) -> Iterator[Document]:
         """The documents of one file."""
         file = self._files[number]
         kind = FORMATS[format_of(file)]
-        values = {"field": self._field, "document": self._document}
+        values = {"field": self._fields, "document": self._document}
         yield from kind.read(file, values[kind.option])
         with readable(file):
             if _stamp(file) != self._stamps[number]:
@@ -285,40 +297,45 @@ def _read_txt(path: Path, document: str) -> Iterator[str]:
     yield from _CUTS[document](text_lines(path))
 
 
-def _read_jsonl(path: Path, field: str) -> Iterator[str]:
+def _read_jsonl(path: Path, fields: Fields) -> Iterator[Document]:
     for number, line in enumerate(text_lines(path), 1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
         row = _from_json(line, where)
         if not isinstance(row, dict):
-            raise UserError(f"{where} is not a JSON object with the field {field!r}")
-        yield text_at(row, field, where)
+            raise UserError(f"{where} is not a JSON object with the field {fields.names[0]!r}")
+        yield fields.document(row, where)
 
 
-def _read_json(path: Path, field: str) -> Iterator[str]:
+def _read_json(path: Path, fields: Fields) -> Iterator[Document]:
     """An array of texts, or of records; all of it is in memory."""
     text = "".join(text_lines(path))
     if not text.strip():
         return
     rows = _from_json(text, str(path), "; where each line is a record, name the file .jsonl")
+    field = fields.names[0]
     if not isinstance(rows, list):
         raise UserError(f"{path} is not a JSON array of texts or of objects with a field {field!r}")
     for number, row in enumerate(rows, 1):
         where = f"{path}, record {number}"
         if not isinstance(row, (dict, str)):
             raise UserError(f"{where} is neither text nor a JSON object with the field {field!r}")
-        yield text_at({field: row} if isinstance(row, str) else row, field, where)
+        if isinstance(row, str) and fields.prompted:
+            raise UserError(f"{where} is text, and no JSON object with the field {field!r}")
+        yield fields.document({field: row} if isinstance(row, str) else row, where)
 
 
-def _read_csv(path: Path, field: str) -> Iterator[str]:
+def _read_csv(path: Path, fields: Fields) -> Iterator[Document]:
     """Rows of columns that the first row names."""
     csv.field_size_limit(sys.maxsize)  # a document may be longer than its 128 KiB
     rows = csv.reader(text_lines(path), strict=True)
     try:
         header = next(rows, [])
-        if header and field not in header:
-            raise missing_field(field, header, str(path))
+        for field in fields.names if header else ():
+            if field not in header:
+                raise missing_field(field, header, str(path))
+        places = {field: header.index(field) for field in fields.names if header}
         for row in rows:
             if row and len(row) != len(header):
                 raise UserError(
@@ -326,31 +343,32 @@ def _read_csv(path: Path, field: str) -> Iterator[str]:
                     f"first line names {len(header)}"
                 )
             if row:
-                yield row[header.index(field)]
+                cells = {field: row[place] for field, place in places.items()}
+                yield fields.document(cells, f"{path}, line {rows.line_num}")
     except csv.Error as error:
         raise UserError(f"{path}, line {rows.line_num} is not CSV: {error}") from None
 
 
-def _read_parquet(path: Path, field: str) -> Iterator[str]:
+def _read_parquet(path: Path, fields: Fields) -> Iterator[Document]:
     import pyarrow.parquet  # noqa: PLC0415
 
     if path.suffix.lower() != ".parquet":
         raise UserError(f"{path}: parquet files are compressed inside; decompress this one first")
     with readable(path, pyarrow.ArrowException):
         table = pyarrow.parquet.ParquetFile(path)
-        column = column_of(field, table.schema_arrow.names, str(path))
+        columns = fields.columns(table.schema_arrow.names, str(path))
         number, n_bytes, rows = 0, path.stat().st_size, max(table.metadata.num_rows, 1)
         with followed(path, lambda: n_bytes * number // rows):
-            for batch in table.iter_batches(batch_size=1000, columns=[column]):
-                for value in _column(batch, path, number):
+            for batch in table.iter_batches(batch_size=1000, columns=columns):
+                for row in _rows(batch, path, number):
                     number += 1
-                    yield text_at({column: value}, field, f"{path}, row {number}")
+                    yield fields.document(row, f"{path}, row {number}")
 
 
-def _column(batch: Any, path: Path, number: int) -> list[Any]:
-    """The values of a batch's only column."""
+def _rows(batch: Any, path: Path, number: int) -> list[dict[str, Any]]:
+    """The rows of a batch."""
     try:
-        values: list[Any] = batch.column(0).to_pylist()
+        values: list[dict[str, Any]] = batch.to_pylist()
     except UnicodeDecodeError:
         rows = f"rows {number + 1} to {number + batch.num_rows}"
         raise UserError(f"{path} is not UTF-8 text ({rows})") from None

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 from unmask.base.errors import UserError
 from unmask.base.hub import loading
-from unmask.data.documents import Documents, Shard, Shards, Source, column_of, digest, text_at
+from unmask.data.documents import Document, Documents, Shard, Shards, Source, digest
+from unmask.data.records import PLAIN, Fields
 
 
 @dataclass(frozen=True)
@@ -65,53 +66,55 @@ PRESETS: dict[str, dict[str, str]] = {
 """The corpora of the hub that have a name: fields of `HubOptions`. A new one is one entry."""
 
 
-def open_hub(options: HubOptions, spec: str, quiet: bool) -> Source:
+def open_hub(options: HubOptions, spec: str, quiet: bool, fields: Fields = PLAIN) -> Source:
     """Load a dataset (from the hub, its cache, or a local folder) and open its splits.
 
     Args:
         options: what to load.
         spec: what the user called it.
         quiet: hide the progress bars of `datasets`.
+        fields: which are read of a record, but for the one that the options name.
 
     Raises:
         UserError: it cannot be loaded, or has no such config, split or field.
     """
-    train = _split(options, options.split, spec, quiet)
-    valid = _split(options, options.valid, spec, quiet) if options.valid else None
+    fields = replace(fields, text=options.field)
+    train = _split(options, options.split, spec, quiet, fields)
+    valid = _split(options, options.valid, spec, quiet, fields) if options.valid else None
     return Source(train, valid)
 
 
-def hub_shards(options: HubOptions, spec: str, quiet: bool) -> Shards:
+def hub_shards(options: HubOptions, spec: str, quiet: bool, fields: Fields = PLAIN) -> Shards:
     """Open a dataset as a stream, of which nothing is kept on disk.
 
     Raises:
         UserError: as `open_hub`.
     """
-    train = _stream(options, options.split, quiet)
-    valid = _stream(options, options.valid, quiet) if options.valid else ()
-    identity = digest("hf shards", 1, asdict(options), len(train), len(valid))
+    fields = replace(fields, text=options.field)
+    train = _stream(options, options.split, quiet, fields)
+    valid = _stream(options, options.valid, quiet, fields) if options.valid else ()
+    identity = digest("hf shards", 1, asdict(options), len(train), len(valid), *fields.key)
     return Shards(spec, identity, train, valid)
 
 
-def _stream(options: HubOptions, split: str, quiet: bool) -> tuple[Shard, ...]:
+def _stream(options: HubOptions, split: str, quiet: bool, fields: Fields) -> tuple[Shard, ...]:
     rows = _loaded(options, split, quiet, streaming=True)
-    columns = rows.column_names or list(next(iter(rows.take(1)), {}))
-    column = column_of(options.field, columns, f"the dataset {options.name!r}")
+    names = rows.column_names or list(next(iter(rows.take(1)), {}))
+    columns = fields.columns(names, f"the dataset {options.name!r}")
     n = rows.num_shards
     names = [f"the dataset {options.name!r}, split {split}, shard {k + 1} of {n}" for k in range(n)]
     return tuple(
-        Shard(name, partial(_shard_texts, rows.shard(n, k), column, options.field, name))
+        Shard(name, partial(_shard_texts, rows.shard(n, k), columns, fields, name))
         for k, name in enumerate(names)
     )
 
 
-def _shard_texts(rows: Any, column: str, field: str, name: str) -> Iterator[str]:
+def _shard_texts(rows: Any, columns: list[str], fields: Fields, name: str) -> Iterator[Document]:
     number = 0
     try:
-        for batch in rows.select_columns([column]).iter(batch_size=100):
-            for value in batch[column]:
-                number += 1
-                yield text_at({column: value}, field, f"{name}, row {number}")
+        for row in _rows(rows, columns, 100):
+            number += 1
+            yield fields.document(row, f"{name}, row {number}")
     except UserError:
         raise
     except Exception as error:  # the network and the formats raise a great many kinds
@@ -119,17 +122,18 @@ def _shard_texts(rows: Any, column: str, field: str, name: str) -> Iterator[str]
         raise UserError(f"{name} cannot be read after row {number}: {reason}") from error
 
 
-def _split(options: HubOptions, split: str, spec: str, quiet: bool) -> Documents:
+def _split(options: HubOptions, split: str, spec: str, quiet: bool, fields: Fields) -> Documents:
     rows = _loaded(options, split, quiet, streaming=False)
-    column_of(options.field, rows.column_names, f"the dataset {options.name!r}")
+    columns = fields.columns(rows.column_names, f"the dataset {options.name!r}")
     said = {key: value for key, value in asdict(options).items() if value or key != "data_dir"}
-    identity = digest("hf", 1, said, split, rows._fingerprint)  # as before there was a data_dir
+    # as before there was a data_dir
+    identity = digest("hf", 1, said, split, rows._fingerprint, *fields.key)
     number = 0
 
-    def read() -> Iterator[str]:
+    def read() -> Iterator[Document]:
         nonlocal number
-        for number, text in enumerate(_texts(rows, options.field), 1):  # noqa: B007 - for the last line
-            yield text
+        for number, row in enumerate(_rows(rows, columns, 1000), 1):
+            yield fields.document(row, f"{rows.info.dataset_name}, row {number}")
 
     name = f"split {split} of {spec}"
     return Documents(name, identity, read, lambda: number / max(len(rows), 1))
@@ -151,13 +155,10 @@ def _loaded(options: HubOptions, split: str, quiet: bool, *, streaming: bool) ->
         )
 
 
-def _texts(rows: Any, field: str) -> Iterator[str]:
-    column = column_of(field, rows.column_names, rows.info.dataset_name)
-    number = 0
-    for batch in rows.select_columns([column]).iter(batch_size=1000):
-        for value in batch[column]:
-            number += 1
-            yield text_at({column: value}, field, f"{rows.info.dataset_name}, row {number}")
+def _rows(rows: Any, columns: list[str], at_a_time: int) -> Iterator[dict[str, Any]]:
+    for batch in rows.select_columns(columns).iter(batch_size=at_a_time):
+        for values in zip(*(batch[column] for column in columns), strict=True):
+            yield dict(zip(columns, values, strict=True))
 
 
 @contextmanager

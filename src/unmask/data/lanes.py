@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from unmask.base.errors import UserError
-from unmask.data.documents import Shard
-from unmask.data.encode import token_type
+from unmask.data.documents import Document, Shard
+from unmask.data.encode import ids_of, token_type
 from unmask.data.order import permutation, shares
 from unmask.data.tokenizers import Tokenizer
 from unmask.diffusion.noise import Stream
@@ -53,12 +53,14 @@ class Block(NamedTuple):
         tokens: (L,).
         length: tokens before the padding.
         after: where the part's next block begins.
+        prompt: tokens at its beginning that are a prompt.
     """
 
     part: int
     tokens: NDArray[Any]
     length: int
     after: Place
+    prompt: int = 0
 
 
 class Piece(NamedTuple):
@@ -157,12 +159,21 @@ class Lane:
         block_size, tokenizer = self.packing.block_size, self.packing.tokenizer
         dtype, end = token_type(tokenizer), [tokenizer.separator_id]
         rest = np.zeros(0, dtype)
-        for before, text_ids, after in self._encoded(part, place):
+        last_epoch = place.epoch
+        for before, text_ids, prompt, after in self._encoded(part, place):
             ids = np.concatenate([text_ids, end]).astype(dtype)
+            if prompt >= block_size:  # no room for an answer
+                if after.epoch > last_epoch + 1:  # and none in a whole epoch
+                    raise UserError(
+                        f"corpus.block_size {block_size}: no prompt of {self.corpora[part].name} "
+                        "in one of the lanes leaves room for an answer"
+                    )
+                continue
             if self.packing.pad:
                 block = np.full(block_size, tokenizer.separator_id, dtype)
                 block[: len(ids)] = ids[:block_size]
-                yield Block(part, block, min(len(ids), block_size), after)
+                last_epoch = after.epoch
+                yield Block(part, block, min(len(ids), block_size), after, prompt)
                 continue
             used = before.offset - len(rest)  # where in the document the first block begins
             rest = np.concatenate([rest, ids[before.offset :]])
@@ -175,19 +186,21 @@ class Lane:
                 )
             rest = rest[n * block_size :]
 
-    def _encoded(self, part: int, place: Place) -> Iterator[tuple[Place, NDArray[np.int64], Place]]:
-        """Each document's tokens, with the places before and after it."""
+    def _encoded(
+        self, part: int, place: Place
+    ) -> Iterator[tuple[Place, NDArray[np.int64], int, Place]]:
+        """Each document's tokens and how many of them are its prompt; the places around it."""
         documents = self._documents(part, place)
         while True:
-            group, letters = list[tuple[Place, str, Place]](), 0
+            group, letters = list[tuple[Place, Document, Place]](), 0
             while len(group) < _DOCUMENTS_AT_A_TIME and letters < _LETTERS_AT_A_TIME:
                 group.append(next(documents))
                 letters += len(group[-1][1])
-            tokens = self.packing.tokenizer.encode([text for _, text, _ in group])
-            for (before, _, after), ids in zip(group, tokens, strict=True):
-                yield before, ids, after
+            tokens, prompts = ids_of([text for _, text, _ in group], self.packing.tokenizer)
+            for (before, _, after), ids, prompt in zip(group, tokens, prompts, strict=True):
+                yield before, ids, prompt, after
 
-    def _documents(self, part: int, place: Place) -> Iterator[tuple[Place, str, Place]]:
+    def _documents(self, part: int, place: Place) -> Iterator[tuple[Place, Document, Place]]:
         """The documents from a place on, epoch after epoch, shuffled within windows."""
         corpus = self.corpora[part]
         pieces = corpus.pieces(self.number, self.lanes)
@@ -211,10 +224,10 @@ class Lane:
 
     def _windows(
         self, pieces: list[Piece], place: Place
-    ) -> Iterator[tuple[Place, list[str], Place]]:
+    ) -> Iterator[tuple[Place, list[Document], Place]]:
         """The texts of an epoch in windows, with the places where each and the next one begin."""
         order = permutation(self.seed, Stream.SHARDS, place.epoch, len(pieces), self.number)
-        start, texts = place._replace(taken=0, offset=0), list[str]()
+        start, texts = place._replace(taken=0, offset=0), list[Document]()
         for k in range(place.shard, len(pieces)):
             first = start.row if k == place.shard else 0
             for row, text in _rows(pieces[order[k]], first):
@@ -226,7 +239,7 @@ class Lane:
         if texts:
             yield start, texts, Place(place.epoch + 1)
 
-    def _shuffled(self, texts: list[str], start: Place) -> list[str]:
+    def _shuffled(self, texts: list[Document], start: Place) -> list[Document]:
         """In an order that is the window's own."""
         name = hashlib.sha256(repr(tuple(start)).encode()).digest()
         number = int.from_bytes(name[:4], "big")
@@ -234,7 +247,7 @@ class Lane:
         return [texts[k] for k in order.tolist()]
 
 
-def _rows(piece: Piece, first: int) -> Iterator[tuple[int, str]]:
+def _rows(piece: Piece, first: int) -> Iterator[tuple[int, Document]]:
     """The texts of a piece, and the rows of the shard they are, from a row on."""
     first = max(first, piece.first)
     for row, text in enumerate(islice(piece.shard.read(), first, None), first):

@@ -1,6 +1,6 @@
 """From a configuration to tokenizer and blocks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,15 +18,26 @@ from unmask.data.blocks import (
     write_blocks,
 )
 from unmask.data.cache import cache_folder, kept
+from unmask.data.chat import check_chat_template
 from unmask.data.config import CorpusConfig
-from unmask.data.documents import Documents, Source, digest, first_documents, hold_out, joined
+from unmask.data.documents import (
+    Document,
+    Documents,
+    Source,
+    digest,
+    first_documents,
+    hold_out,
+    joined,
+    texts_of,
+)
 from unmask.data.lanes import Corpus, Packing
 from unmask.data.mixture import in_proportion, side_by_side
 from unmask.data.progress import Display
 from unmask.data.recorded import check_same_corpus
+from unmask.data.records import PLAIN, Fields
 from unmask.data.sources import Share, open_corpus, open_shards
 from unmask.data.stream import Settings, TextStream, beginning
-from unmask.data.tokenizers import Tokenizer, load_tokenizer
+from unmask.data.tokenizers import Tokenizer, is_ours, load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,8 @@ def load_data(
     """
     cache = cache_folder(cache)
     display = Display(console)
+    if config.messages_field is not None and is_ours(config.tokenizer):
+        check_chat_template(config.tokenizer, None)  # told before the corpus is read
     if config.streaming:
         return _load_stream(config, cache, display, run)
     train, valid = _splits(config, console)
@@ -108,8 +121,8 @@ def load_data(
         _check_same(run, config, train, valid)
     text = joined([part.documents for part in train])  # which a bpe:N is trained on
     with display.stage("training the tokenizer") as watch:
-        tokenizer = load_tokenizer(config.tokenizer, watch(text), text.identity, cache)
-    how = config.block_size, config.packing, cache, config.processes
+        tokenizer = _tokenizer(config, watch(text), text.identity, cache)
+    how = config.block_size, config.packing, cache, config.fields, config.processes
     packed = {
         name: [
             _pack(display, f"the {name} text", part.documents, tokenizer, *how) for part in split
@@ -153,8 +166,11 @@ def pack_own_validation(
         packing: as for `pack_text`.
 
     Raises:
-        UserError: the corpus cannot be read, or is no longer what it was.
+        UserError: the corpus cannot be read, or is no longer what it was; or it has prompts, which
+            are not wrapped.
     """
+    if config.fields.prompted and packing != "pad":
+        raise UserError(f"packing {packing}: the run's records have prompts; valid: pad")
     display, cache = Display(console), cache_folder(cache)
     if config.streaming:
         streams, valid = _stream_splits(config, Display(None))
@@ -164,10 +180,8 @@ def pack_own_validation(
     else:
         train, valid = _splits(config, None)
         _check_same(run, config, train, valid)
-    packed = [
-        _pack(display, "the validation text", p.documents, tokenizer, block_size, packing, cache)
-        for p in valid
-    ]
+    how = block_size, packing, cache, config.fields
+    packed = [_pack(display, "the validation text", p.documents, tokenizer, *how) for p in valid]
     if not all(len(blocks) for blocks, _ in packed):
         name = " + ".join(part.documents.name for part in valid)
         raise UserError(f"{name} is shorter than one block of {block_size} tokens")
@@ -210,8 +224,8 @@ def pack_text(
 # --- from sources to splits -------------------------------------------------------------------
 
 
-def _opened(spec: str, field: str, display: Display) -> list[Share]:
-    shares = open_corpus(spec, display.silent, field)
+def _opened(spec: str, field: str, display: Display, fields: Fields = PLAIN) -> list[Share]:
+    shares = open_corpus(spec, display.silent, field, fields)
     for share in shares:
         for source in share.sources:
             if source.summary:
@@ -221,13 +235,16 @@ def _opened(spec: str, field: str, display: Display) -> list[Share]:
 
 def _splits(config: CorpusConfig, console: Console | None) -> tuple[_Split, _Split]:
     display = Display(console)
-    shares = _opened(config.source, "corpus.source", display)
+    fields = config.fields
+    shares = _opened(config.source, "corpus.source", display, fields)
     if config.valid_source is None:
         halves = [(share, *_held_out(share.sources, config.valid_fraction)) for share in shares]
         train = [_Part(share.spec, share.weight, text) for share, text, _ in halves]
         return train, [_Part(share.spec, share.weight, text) for share, _, text in halves]
     train = [_all_of(share) for share in shares]
-    valid = [_all_of(share) for share in _opened(config.valid_source, _VALID_FIELD, display)]
+    valid = [
+        _all_of(share) for share in _opened(config.valid_source, _VALID_FIELD, display, fields)
+    ]
     if {p.documents.identity for p in train} & {p.documents.identity for p in valid}:
         display.line(
             f"warning: {_VALID_FIELD} {config.valid_source} is text that is trained on, so its "
@@ -272,8 +289,8 @@ def _load_stream(config: CorpusConfig, cache: Path, display: Display, run: Path 
     corpora = tuple(stream.corpus for stream in streams)
     first = Documents(config.source, identity, lambda: _first_letters(corpora))
     with display.stage("training the tokenizer") as watch:
-        tokenizer = load_tokenizer(config.tokenizer, watch(first), digest("first", identity), cache)
-    how = config.block_size, config.packing, cache, config.processes
+        tokenizer = _tokenizer(config, watch(first), digest("first", identity), cache)
+    how = config.block_size, config.packing, cache, config.fields, config.processes
     packed = [
         _pack(display, "the validation text", part.documents, tokenizer, *how) for part in valid
     ]
@@ -301,7 +318,8 @@ class _StreamOf(NamedTuple):
 
 def _stream_splits(config: CorpusConfig, display: Display) -> tuple[list[_StreamOf], _Split]:
     """The streams, without what is held out of them, and the validation text."""
-    shares = open_shards(config.source, display.silent)
+    fields = config.fields
+    shares = open_shards(config.source, display.silent, fields=fields)
     streams, valid, n = list[_StreamOf](), _Split(), config.valid_documents
     for spec, shards, weight in ((s.spec, s.shards, s.weight) for s in shares):
         left = [(shard, 0) for shard in shards.train]
@@ -320,7 +338,9 @@ def _stream_splits(config: CorpusConfig, display: Display) -> tuple[list[_Stream
             )
         streams.append(_StreamOf(shards.identity, corpus))
     if config.valid_source is not None:
-        valid = [_all_of(share) for share in _opened(config.valid_source, _VALID_FIELD, display)]
+        valid = [
+            _all_of(share) for share in _opened(config.valid_source, _VALID_FIELD, display, fields)
+        ]
     return streams, valid
 
 
@@ -329,7 +349,7 @@ def _stream_identity(streams: list[_StreamOf], valid: _Split) -> str:
     return digest("stream", 1, of, [[part.weight, part.documents.identity] for part in valid])
 
 
-def _first_letters(corpora: Sequence[Corpus]) -> Iterator[str]:
+def _first_letters(corpora: Sequence[Corpus]) -> Iterator[Document]:
     """What a ``bpe:N`` is trained on: the first texts of each corpus."""
     for corpus in corpora:
         left = _TRAINED_ON // len(corpora)
@@ -343,6 +363,15 @@ def _first_letters(corpora: Sequence[Corpus]) -> Iterator[str]:
 # --- from splits to blocks --------------------------------------------------------------------
 
 
+def _tokenizer(
+    config: CorpusConfig, documents: Iterable[Document], identity: str, cache: Path
+) -> Tokenizer:
+    tokenizer = load_tokenizer(config.tokenizer, texts_of(documents), identity, cache)
+    if config.messages_field is not None:
+        check_chat_template(config.tokenizer, tokenizer.chat)
+    return tokenizer
+
+
 def _pack(
     display: Display,
     name: str,
@@ -351,10 +380,13 @@ def _pack(
     block_size: int,
     packing: str,
     cache: Path,
+    fields: Fields = PLAIN,
     processes: int = 0,
 ) -> _Packed:
     """Blocks from the cache, or packed into it; warns of what they do not hold."""
-    key = digest("blocks", 2, documents.identity, tokenizer.fingerprint, block_size, packing)
+    chat = tokenizer.chat if fields.messages is not None else None
+    made_from = [documents.identity, tokenizer.fingerprint, block_size, packing]
+    key = digest("blocks", 2, *made_from, *([] if chat is None else [chat.text]))
     with display.stage(f"packing {name}") as watch:
         folder = kept(
             cache,
@@ -369,6 +401,12 @@ def _pack(
     blocks = read_blocks(folder, found)
     if (warning := blocks.coverage.warning(name)) is not None:
         display.line(f"warning: {warning}")
+    if blocks.prompts is not None and len(blocks) < found.documents:
+        left = f"{found.documents - len(blocks):,} of {counted(found.documents, 'record')}"
+        why = f"have a prompt that leaves no room for an answer in {block_size:,} tokens"
+        if not len(blocks):
+            raise UserError(f"corpus.block_size {block_size}: {left} of {name} {why}")
+        display.line(f"warning: {name}: {left} {why}, and are left out")
     return blocks, found
 
 

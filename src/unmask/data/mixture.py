@@ -19,7 +19,13 @@ def side_by_side(corpora: Sequence[Blocks], weights: Sequence[int]) -> Blocks:
     n_tokens, n_bytes = sum(b.n_tokens for b in corpora), sum(b.n_bytes for b in corpora)
     coverage = _coverage(corpora)
     return Blocks(
-        _rows(corpora), _lengths(corpora), n_tokens, n_bytes, coverage=coverage, mixed=parts
+        _rows(corpora),
+        _lengths(corpora),
+        n_tokens,
+        n_bytes,
+        coverage=coverage,
+        mixed=parts,
+        prompts=_prompts(corpora),
     )
 
 
@@ -41,11 +47,15 @@ def in_proportion(corpora: Sequence[Blocks], weights: Sequence[int]) -> Blocks:
     )
     lengths = _lengths(corpora)
     lengths = None if lengths is None else lengths[order]
+    prompts = _prompts(corpora)
+    prompts = None if prompts is None else prompts[order]
     held = np.full(len(order), corpora[0].block_size) if lengths is None else lengths
+    held = held if prompts is None else held - prompts
     tokens = np.add.reduceat(held, np.cumsum(taken) - taken)
     n_bytes = sum(t * b.n_bytes / b.n_tokens for t, b in zip(tokens, corpora, strict=True))
     rows, n_tokens = _rows(corpora, order), int(tokens.sum())
-    return Blocks(rows, lengths, n_tokens, round(n_bytes), coverage=_coverage(corpora))
+    coverage = _coverage(corpora)
+    return Blocks(rows, lengths, n_tokens, round(n_bytes), coverage=coverage, prompts=prompts)
 
 
 def _coverage(corpora: Sequence[Blocks]) -> Coverage:
@@ -65,4 +75,11 @@ def _lengths(corpora: Sequence[Blocks]) -> NDArray[np.int32] | None:
     if all(blocks.lengths is None for blocks in corpora):
         return None
     every = [blocks.lengths_of(torch.arange(len(blocks))).numpy() for blocks in corpora]
+    return np.concatenate(every).astype(np.int32)
+
+
+def _prompts(corpora: Sequence[Blocks]) -> NDArray[np.int32] | None:
+    if all(blocks.prompts is None for blocks in corpora):
+        return None
+    every = [blocks.prompts_of(torch.arange(len(blocks))).numpy() for blocks in corpora]
     return np.concatenate(every).astype(np.int32)

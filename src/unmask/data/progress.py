@@ -9,9 +9,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from unmask.base.text import visible
 from unmask.base.wording import counted
-from unmask.data.documents import Documents
+from unmask.data.documents import Document, Documents
 
-Watch = Callable[[Documents], Iterable[str]]
+Watch = Callable[[Documents], Iterable[Document]]
 
 _EVERY = 256  # documents between two updates: an update takes longer than a short document
 _FIRST_LINE = 10.0  # seconds to the first line that says how long it will take
@@ -45,7 +45,7 @@ class Display:
         else:
             yield lambda documents: self._told(title, documents)
 
-    def _told(self, title: str, documents: Documents) -> Iterator[str]:
+    def _told(self, title: str, documents: Documents) -> Iterator[Document]:
         """Say when reading begins and ends: nothing where the cache has what would be read."""
         self.line(f"{title} ...")
         start, number, due = time.monotonic(), 0, _FIRST_LINE
@@ -71,7 +71,7 @@ class Display:
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task(visible(title), total=None, documents=0)
 
-            def watch(documents: Documents) -> Iterator[str]:
+            def watch(documents: Documents) -> Iterator[Document]:
                 for number, text in enumerate(documents, 1):
                     yield text
                     if number % _EVERY == 0:

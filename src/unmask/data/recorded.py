@@ -42,14 +42,26 @@ def check_same_corpus(run: Path, facts: Mapping[str, Any]) -> None:
         )
 
 
-def check_same_tokenizer(run: Path, tokenizer: Tokenizer) -> None:
+def check_same_tokenizer(run: Path, tokenizer: Tokenizer, *, conversations: bool = False) -> None:
     """Compare a tokenizer with the one that a run saved: under its name another may stand now.
+
+    Args:
+        run: the run's folder.
+        conversations: whether its chat template counts too.
 
     Raises:
         UserError: it is another.
     """
-    then, now = saved_tokenizer(run / "tokenizer").fingerprint, tokenizer.fingerprint
-    if then != now:
-        raise UserError(
-            f"cannot resume {run}: the corpus's tokenizer is no longer what it was trained with"
-        )
+    saved = saved_tokenizer(run / "tokenizer")
+    parts = {"tokenizer": (saved.fingerprint, tokenizer.fingerprint)}
+    if conversations:
+        parts["chat template"] = _template(saved), _template(tokenizer)
+    for part, (then, now) in parts.items():
+        if then != now:
+            raise UserError(
+                f"cannot resume {run}: the corpus's {part} is no longer what it was trained with"
+            )
+
+
+def _template(tokenizer: Tokenizer) -> str:
+    return "" if tokenizer.chat is None else tokenizer.chat.text

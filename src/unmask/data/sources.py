@@ -27,6 +27,7 @@ from unmask.base.wording import counted, listed
 from unmask.data.documents import Documents, Shard, Shards, Source, digest
 from unmask.data.files import file_formats, file_shards, open_files
 from unmask.data.hub import PRESETS, HubOptions, hub_shards, open_hub
+from unmask.data.records import PLAIN, Fields
 from unmask.data.streams import readable
 
 _BETWEEN = " + "
@@ -61,24 +62,29 @@ class ShareOfStream:
     weight: int = 1
 
 
-def open_corpus(text: str, quiet: bool = True, field: str = "corpus.source") -> list[Share]:
+def open_corpus(
+    text: str, quiet: bool = True, field: str = "corpus.source", fields: Fields = PLAIN
+) -> list[Share]:
     """Open all sources of a corpus: one share, or those of a mixture.
 
     Args:
         text: sources as `open_source` takes them, joined by `` + ``.
         quiet: show no progress of downloads.
         field: the configuration's field that it stands in, for messages.
+        fields: which are read of a record, but for one that a source names (``field=``).
 
     Raises:
         UserError: a source cannot be opened, or not every one has a weight.
     """
     return [
-        Share(spec, tuple(open_source(one, quiet, field) for one in sources), weight)
+        Share(spec, tuple(open_source(one, quiet, field, fields) for one in sources), weight)
         for spec, sources, weight in _parts(text, field)
     ]
 
 
-def open_shards(text: str, quiet: bool = True, field: str = "corpus.source") -> list[ShareOfStream]:
+def open_shards(
+    text: str, quiet: bool = True, field: str = "corpus.source", fields: Fields = PLAIN
+) -> list[ShareOfStream]:
     """Open all sources of a corpus as `open_corpus` does, to be read as streams.
 
     A named corpus that is not of the hub, and a source of another kind, is one shard.
@@ -87,7 +93,9 @@ def open_shards(text: str, quiet: bool = True, field: str = "corpus.source") -> 
         UserError: as `open_corpus`.
     """
     return [
-        ShareOfStream(spec, _joined([_shards(one, quiet, field) for one in sources], spec), weight)
+        ShareOfStream(
+            spec, _joined([_shards(one, quiet, field, fields) for one in sources], spec), weight
+        )
         for spec, sources, weight in _parts(text, field)
     ]
 
@@ -130,7 +138,9 @@ def _whole(weights: list[str], text: str) -> list[int]:
     return whole
 
 
-def open_source(spec: str, quiet: bool = True, field: str = "corpus.source") -> Source:
+def open_source(
+    spec: str, quiet: bool = True, field: str = "corpus.source", fields: Fields = PLAIN
+) -> Source:
     """Open the source that ``spec`` names; its documents are read later.
 
     Args:
@@ -138,31 +148,41 @@ def open_source(spec: str, quiet: bool = True, field: str = "corpus.source") -> 
             be followed by ``:key=value,...``. A name wins over a file called the same (``./NAME``).
         quiet: show no progress of downloads.
         field: the configuration's field that it stands in, for messages.
+        fields: which are read of a record, but for the one that the options name.
 
     Raises:
-        UserError: there is no such source, or its options are wrong.
+        UserError: there is no such source, its options are wrong, or it has no records and so no
+            prompts.
     """
     name, _, rest = spec.partition(":")
     names = named_sources()
+    if name in names and _is_on_hub(name):
+        return _hub(PRESETS.get(name, {}), rest, spec, quiet, fields)
     if name in names:
+        if fields.prompted:
+            raise UserError(f"{field}: {name} has no records, and so no prompts")
         return names[name](rest, spec, quiet)
     path, rest = _split_path(spec)
     if exists(path) or glob.has_magic(path):
-        return open_files(path, parse_options(rest, spec), spec)
+        return open_files(path, parse_options(rest, spec), spec, fields)
     files = f"files ({file_formats()}), a folder of them or a pattern"
     if looks_like_path(path) or "/" in path or Path(path).suffix:
         raise missing_path(field, path, f"{files}; hf:NAME is a dataset of the Hugging Face hub")
     raise UserError(f"{field}: {unknown('source', name, names)} (hf as hf:NAME), or {files}")
 
 
-def _shards(spec: str, quiet: bool, field: str) -> Shards:
+def _is_on_hub(name: str) -> bool:
+    return name == "hf" or name in PRESETS
+
+
+def _shards(spec: str, quiet: bool, field: str, fields: Fields) -> Shards:
     name, _, rest = spec.partition(":")
-    if name == "hf" or name in PRESETS:
-        return hub_shards(_hub_options(PRESETS.get(name, {}), rest, spec), spec, quiet)
+    if _is_on_hub(name):
+        return hub_shards(_hub_options(PRESETS.get(name, {}), rest, spec), spec, quiet, fields)
     path, rest = _split_path(spec)
     if name not in named_sources() and (exists(path) or glob.has_magic(path)):
-        return file_shards(path, parse_options(rest, spec), spec)
-    source = open_source(spec, quiet, field)
+        return file_shards(path, parse_options(rest, spec), spec, fields)
+    source = open_source(spec, quiet, field, fields)
     parts = [Shard(part.name, part.read) for part in (source.train, source.valid) if part]
     return Shards(spec, source.train.identity, (parts[0],), tuple(parts[1:]))
 
@@ -229,8 +249,10 @@ def _python_text(data: bytes) -> str | None:
         return None  # a sample of a wrong encoding, kept in the library on purpose
 
 
-def _hub(preset: dict[str, str], rest: str, spec: str, quiet: bool) -> Source:
-    return open_hub(_hub_options(preset, rest, spec), spec, quiet)
+def _hub(
+    preset: dict[str, str], rest: str, spec: str, quiet: bool, fields: Fields = PLAIN
+) -> Source:
+    return open_hub(_hub_options(preset, rest, spec), spec, quiet, fields)
 
 
 def _hub_options(preset: dict[str, str], rest: str, spec: str) -> HubOptions:

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from unmask.base.errors import UserError
 from unmask.data.blocks import Blocks, Drawn, pack_in_memory
+from unmask.data.documents import Document
 from unmask.data.encode import begin_worker, cores, forking, one_thread_each
 from unmask.data.lanes import Block, Corpus, Lane, Packing, Place
 from unmask.data.mixture import in_proportion
@@ -112,12 +113,13 @@ class TextStream:
         self._begin(seed, needed)
         tokens = torch.zeros(n, self._settings.packing.block_size, dtype=torch.int64)
         lengths = torch.full((n,), self._settings.packing.block_size)
+        prompts = torch.zeros(n, dtype=torch.int32)
         for k in needed:
             rows = (lane == k).nonzero().squeeze(1)
             for row in rows[number[rows].argsort()].tolist():
                 block = self._block(k, int(number[row]))
                 tokens[row] = torch.from_numpy(block.tokens.astype(np.int64))
-                lengths[row] = block.length
+                lengths[row], prompts[row] = block.length, block.prompt
         self._blocks_before += n
         if self._settings.transform != "none":
             index = (number * self._settings.lanes + lane) % 2**32
@@ -126,7 +128,9 @@ class TextStream:
             tokens = tokens.gather(1, order)
         some = lengths.numpy().astype(np.int32) if self._settings.packing.pad else None
         n_tokens = int(lengths.sum())
-        return Drawn(Blocks(tokens.numpy(), some, n_tokens, 0), torch.arange(n))
+        read_only = prompts.numpy() if prompts.any() else None
+        blocks = Blocks(tokens.numpy(), some, n_tokens, 0, prompts=read_only)
+        return Drawn(blocks, torch.arange(n))
 
     def named(self, seed: int, step: int, n: int) -> str:
         """What a step's blocks are called, for messages."""
@@ -272,7 +276,7 @@ def places_in_lanes(seed: int, step: int, before: int, n: int, lanes: int) -> tu
     return lane[order], number[order]
 
 
-def beginning(corpus: Corpus) -> Iterator[str]:
+def beginning(corpus: Corpus) -> Iterator[Document]:
     """The training texts in the order of the shards."""
     for shard, first in zip(corpus.shards, corpus.held_out, strict=True):
         yield from filter(None, islice(shard.read(), first, None))

@@ -6,6 +6,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from unmask.base.files import sha256_of, write_whole
 from unmask.base.hub import loading, locate
 from unmask.base.numbers import whole_number
 from unmask.data.cache import kept
+from unmask.data.chat import ChatTemplate
 from unmask.data.documents import digest
 
 MASK_SHOWN = "░"
@@ -50,6 +52,10 @@ class Tokenizer(Protocol):
     unknown_ids: tuple[int, ...]
     fingerprint: str
     worth_processes: bool
+
+    @property
+    def chat(self) -> ChatTemplate | None:
+        """How it writes a conversation; None: it does not say."""
 
     def encode(self, texts: list[str]) -> list[NDArray[np.int64]]:
         """Token ids of each text; the name of a special token inside a text is just text."""
@@ -84,6 +90,7 @@ class ByteTokenizer:
     unknown_ids: tuple[int, ...] = ()
     fingerprint = digest("bytes", 1)
     worth_processes = False
+    chat = None
 
     def encode(self, texts: list[str]) -> list[NDArray[np.int64]]:
         """Bytes of each text."""
@@ -240,6 +247,11 @@ class HubTokenizer:
                 return [i]
         return []
 
+    @cached_property
+    def chat(self) -> ChatTemplate | None:
+        """Its chat template."""
+        return ChatTemplate(self.of_transformers()) if self._fast.chat_template else None
+
     def save(self, folder: Path) -> None:
         """Write it as `transformers` does."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -341,6 +353,11 @@ def vocabulary_size(spec: str) -> int:
     if spec.startswith("bpe:") and (size := whole_number(spec.removeprefix("bpe:"))) is not None:
         return size
     return hub_tokenizer(spec).vocab_size
+
+
+def is_ours(spec: str) -> bool:
+    """Whether ``corpus.tokenizer`` names one that is made here, and so has no chat template."""
+    return spec == "bytes" or spec.startswith("bpe:")
 
 
 def hub_tokenizer(name: str) -> HubTokenizer:

@@ -29,7 +29,7 @@ class Seen(NamedTuple):
         t: mask rates.
         nats: summed cross-entropies.
         masked: how many tokens were predicted.
-        tokens: how many there are, without padding.
+        tokens: how many could be.
     """
 
     t: Tensor

@@ -56,7 +56,7 @@ class Draws:
             rows: (b,) int64, which blocks.
             draw: which of their masks.
             u: (b, L) uniform noise in multiples of `GRAIN`, of stream ``noise(draw)``.
-            valid: (b, L) bool or None.
+            valid: (b, L) bool, where tokens may be masked; None: everywhere.
 
         Returns:
             (b, L) bool.

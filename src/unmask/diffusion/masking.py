@@ -24,12 +24,13 @@ class Masking(ABC):
 
     @abstractmethod
     def mask(self, t: Tensor, u: Tensor, valid: Tensor | None) -> Tensor:
-        """The masked positions, (B, L) bool, never padding.
+        """The masked positions, (B, L) bool.
 
         Args:
             t: (B,) mask rates.
             u: (B, L) uniform noise in [0, 1).
-            valid: (B, L) bool, False at padding; None where there is none.
+            valid: (B, L) bool, False where nothing may be masked (padding, prompts); None: masks
+                may be anywhere.
         """
 
     def most(self, t: Tensor, length: int) -> Tensor | None:

@@ -24,7 +24,7 @@ from unmask.base.wording import counted
 from unmask.data.blocks import Blocks
 from unmask.data.coverage import Coverage
 from unmask.data.detokenize import choose_detokenizer, detokenized
-from unmask.data.documents import Documents
+from unmask.data.documents import Documents, texts_of
 from unmask.data.load import pack_own_validation, pack_text, whole_text
 from unmask.diffusion.bound import Bound
 from unmask.diffusion.estimators import find_estimator
@@ -272,7 +272,7 @@ def _own_blocks(subject: Subject, options: LikelihoodOptions, console: Console |
 
 
 def _word_ppl(bound: Bound, blocks: Blocks, documents: Documents) -> float | None:
-    words = sum(len(text.split()) for text in documents)
+    words = sum(len(text.split()) for text in texts_of(documents))
     nats = bound.nelbo * blocks.n_tokens / words if words else math.inf
     return math.exp(nats) if nats < 700 else None
 

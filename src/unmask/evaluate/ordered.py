@@ -76,10 +76,11 @@ def ordered_likelihood(
     chosen = evenly_spaced(len(blocks), config.blocks)
     device, nats = model.head.weight.device, []
     for rows in chosen.split(config.batch_size):
-        x, valid = (None if part is None else part.to(device) for part in blocks.batch(rows))
-        assert x is not None
-        nats.append(ordered_nats(model, x, valid, mask_id, rule, on_batch).cpu())
-    return exact_nll(torch.cat(nats), blocks.lengths_of(chosen))
+        x, valid = blocks.batch(rows)
+        maskable = blocks.maskable(rows)
+        valid, maskable = (None if m is None else m.to(device) for m in (valid, maskable))
+        nats.append(ordered_nats(model, x.to(device), valid, maskable, mask_id, rule, on_batch))
+    return exact_nll(torch.cat(nats).cpu(), blocks.n_maskable(chosen))
 
 
 @torch.no_grad()
@@ -87,6 +88,7 @@ def ordered_nats(
     model: Denoiser,
     x: Tensor,
     valid: Tensor | None,
+    maskable: Tensor | None,
     mask_id: int,
     rule: Rule,
     on_pass: Callable[[int], None] = lambda n: None,
@@ -96,11 +98,12 @@ def ordered_nats(
     Args:
         model: the denoiser.
         valid: (B, L) bool, False at padding; None where there is none.
+        maskable: (B, L) bool, the tokens whose likelihood is asked for; None: of all.
         mask_id: the mask token.
         rule: which masked position is revealed next.
         on_pass: called with the number of sequences after each forward pass.
     """
-    masked = torch.ones_like(x, dtype=torch.bool) if valid is None else valid.clone()
+    masked = torch.ones_like(x, dtype=torch.bool) if maskable is None else maskable.clone()
     total = torch.zeros(len(x), device=x.device)
     while bool(masked.any()):
         row, place = masked.nonzero(as_tuple=True)

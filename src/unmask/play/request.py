@@ -8,7 +8,14 @@ from typing import TypeVar
 from unmask.base.errors import UserError, shown
 from unmask.base.numbers import check_seed, decimal_number, whole_number
 from unmask.run import Run
-from unmask.sample import SamplerOptions, check_fits, check_length, gaps, has_gaps
+from unmask.sample import (
+    SamplerOptions,
+    check_fits,
+    check_length,
+    encode_prompts,
+    gaps,
+    has_gaps,
+)
 
 FIELDS = (
     "text",
@@ -134,7 +141,7 @@ def read_request(fields: Mapping[str, str], runs: Sequence[Run]) -> Request:
 def _room(text: str, runs: Sequence[Run]) -> int:
     """New tokens where no number is given: as many as ``unmask sample`` takes, at least 1."""
     prompt = text.encode(errors="replace").decode()
-    room = (run.config.corpus.block_size - len(run.tokenizer.encode([prompt])[0]) for run in runs)
+    room = (run.config.corpus.block_size - len(encode_prompts(run, [prompt])[0]) for run in runs)
     return max(min(_LENGTH, *room), 1)
 
 
@@ -152,7 +159,7 @@ def _check_text(request: Request, run: Run) -> None:
             )
         check_fits(len(gaps(text, run)), run)
     else:
-        check_fits(len(run.tokenizer.encode([text])[0]) + request.length, run)
+        check_fits(len(encode_prompts(run, [text])[0]) + request.length, run)
 
 
 def _whole(name: str, text: str) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor
 from unmask.diffusion.precision import finest
 from unmask.play.request import Request
 from unmask.run import Run
-from unmask.sample import complete, infill, sample
+from unmask.sample import complete, continued, infill, sample
 
 TOP = 5
 """Alternatives that are noted for each token."""
@@ -112,7 +112,7 @@ def trace(run: Run, request: Request, into: Trace) -> None:
         (after,) = complete(
             run, [text], new_tokens=asked.length, options=options, seed=seed, **watched
         )
-        drawn = text + after
+        drawn = continued(run, text, after)
     else:
         (drawn,) = sample(run, num=1, length=asked.length, options=options, seed=seed, **watched)
     into.text = drawn

@@ -29,7 +29,7 @@ def draw_mask(
     seed: int,
     step: int,
     length: int,
-    valid: Tensor | None,
+    maskable: Tensor | None,
     device: torch.device,
 ) -> Tensor:
     """The masks of some samples of a step, by the counters alone, before a model refines them.
@@ -38,23 +38,23 @@ def draw_mask(
         portion: those samples.
         seed, step: as in `Recipe.portions`.
         length: L.
-        valid: (b, L) bool, False at padding; None where there is none.
+        maskable: (b, L) bool, where tokens may be masked; None: everywhere.
         device: where the masks are asked for.
 
     Returns:
-        (b, L) bool, never padding.
+        (b, L) bool.
     """
     objective, masking = portion.objective, portion.objective.masking
     place = _CPU if masking.float64 else device  # where they are computed
     mask = masking.mask(
         send(portion.rates, place),
         uniform(seed, Stream.MASK, step, send(portion.sequences, place), length),
-        None if valid is None else send(valid, place),
+        None if maskable is None else send(maskable, place),
     )
     mask = send(mask, device)
     if objective.paired:
         mask = mask ^ send(portion.second, device)[:, None]
-        mask = mask if valid is None else mask & send(valid, device)
+        mask = mask if maskable is None else mask & send(maskable, device)
     return mask
 
 
@@ -207,7 +207,7 @@ class Masker:
                 seed=self.seed,
                 step=step,
                 length=x.shape[1],
-                valid=None if valid is None else valid[rows],
+                maskable=None if valid is None else valid[rows],
                 device=x.device,
             )
         return MaskedBatch(

@@ -39,6 +39,8 @@ class Batch:
         objective: what they are trained on.
         x: (b, L) int64 clean tokens.
         valid: (b, L) bool, False at padding; None where there is none.
+        maskable: (b, L) bool, the positions that may be predicted and count: neither padding nor
+            prompts; None: all.
         t: (b,) mask rates.
         mask: (b, L) bool, the predicted positions.
         reveal: (b, L + 1) uniform noise for a masking that refines the mask; None for others.
@@ -46,7 +48,7 @@ class Batch:
             *global* batch.
         bounds: of the predicted positions and the visible ones; None where predicted ones have
             none but the length, or where counting costs nothing.
-        n_tokens: tokens (without padding) in the global batch.
+        n_tokens: tokens in the global batch, without padding and prompts.
         phase: ``causal``, ``masked`` or ``mixed``: how the samples of the global batch are trained.
         work: of each portion of the global batch, how it is trained (causal or not, whether the
             network is asked for its confidences first) and the mask rates of its samples, on the
@@ -59,6 +61,7 @@ class Batch:
     objective: Objective
     x: Tensor
     valid: Tensor | None
+    maskable: Tensor | None
     t: Tensor
     mask: Tensor
     reveal: Tensor | None
@@ -105,7 +108,7 @@ def draw_batches(
     mine = slots if mine is None else mine
     asked = torch.cat([portion.among(mine).sequences for portion in portions])
     drawn = text.step(seed, step, portions[0].n_sequences, asked)
-    n_tokens = sum(int(drawn.lengths_of(portion.sequences).sum()) for portion in portions)
+    n_tokens = sum(int(drawn.n_maskable(portion.sequences).sum()) for portion in portions)
     phases = {"causal" if p.objective.causal else "masked" for p in portions if len(p.slots)}
     phase = phases.pop() if len(phases) == 1 else "mixed"
     work = [Work(p.objective.causal, p.objective.masking.refines, p.t) for p in portions]
@@ -132,9 +135,11 @@ def _draw(
 ) -> Batch:
     objective = portion.objective
     x, valid = drawn.batch(portion.sequences)
+    maskable = drawn.maskable(portion.sequences)
     length = x.shape[1]
-    mask = draw_mask(portion, seed=seed, step=step, length=length, valid=valid, device=device)
+    mask = draw_mask(portion, seed=seed, step=step, length=length, maskable=maskable, device=device)
     valid = None if valid is None else send(valid, device)
+    maskable = None if maskable is None else send(maskable, device)
     t, reveal = portion.t, None
     if objective.masking.refines:
         sequences = send(portion.sequences, device)
@@ -144,7 +149,9 @@ def _draw(
     # all the same, for it cannot be asked to check the bound later.
     if device.type not in ("cpu", "mps"):
         most = objective.most_predicted(portion.u_at_most, length)
-        visible = objective.most_visible(portion.u_at_least, length)
+        visible = None
+        if drawn.blocks.prompts is None:  # which are visible whatever the rate
+            visible = objective.most_visible(portion.u_at_least, length)
         if most is not None:
             visible = torch.full_like(most, length) if visible is None else visible
             bounds = Bounds(int(most.sum()), int(visible.sum()), int(visible.max()))
@@ -152,6 +159,7 @@ def _draw(
         objective,
         send(x, device),
         valid,
+        maskable,
         send(t, device),
         mask,
         reveal,

@@ -130,7 +130,7 @@ class Taken:
         norm: of the gradient before it was clipped, a scalar.
         good: whether it was not left out, a bool scalar.
         rate, rate_squared: means over the mask rates of the global batch, scalars.
-        n_tokens: tokens in the global batch, without padding.
+        n_tokens: tokens in the global batch, without padding and prompts.
         phase: ``causal``, ``masked`` or ``mixed``: how its samples were trained.
         work: what its cost is computed from.
     """
@@ -180,7 +180,7 @@ def take_step(
         rates.append(batch.t)
         if state.observers and not batch.objective.causal:
             full = torch.full_like(batch.t, batch.x.shape[1])
-            tokens = full if batch.valid is None else batch.valid.sum(dim=1)
+            tokens = full if batch.maskable is None else batch.maskable.sum(dim=1)
             seen.append(Seen(batch.t, found.nats, found.predicted.sum(dim=1), tokens))
 
     # 2. Clip, judge, step, average.

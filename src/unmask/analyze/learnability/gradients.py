@@ -167,10 +167,12 @@ def gradient_signal(
     chosen = draw_blocks(seed, n_blocks, len(blocks))
     for b in range(n_blocks):
         x, valid = blocks.batch(chosen[b : b + 1])
+        maskable = blocks.maskable(chosen[b : b + 1])
         x, valid = x.to(device), None if valid is None else valid.to(device)
+        maskable = None if maskable is None else maskable.to(device)
         rates, noise = draw_masks(seed, low, high, b, n_masks, x.shape[1])
         for t, u in zip(rates, noise, strict=True):
-            mask = Bernoulli().mask(t[None].to(device), u[None].to(device), valid)
+            mask = Bernoulli().mask(t[None].to(device), u[None].to(device), maskable)
             if bool(mask.any()):  # else the gradient is 0
                 hidden = model(x.masked_fill(mask, mask_id), valid)
                 per_token = torch.full((1,), 1 / x.shape[1], device=device)

@@ -164,15 +164,16 @@ def binned_cross_entropy(
     total, tokens = torch.zeros(bins, dtype=torch.float64), 0
     for rows in torch.arange(len(chosen)).split(_AT_A_TIME):
         x, valid = blocks.batch(chosen[rows])
-        lengths = torch.full((len(x),), x.shape[1]) if valid is None else valid.sum(dim=1)
+        maskable, lengths = blocks.maskable(chosen[rows]), blocks.n_maskable(chosen[rows])
         tokens += int(lengths.sum())
         x, valid = x.to(device), None if valid is None else valid.to(device)
+        maskable = None if maskable is None else maskable.to(device)
         u = uniform_double(seed, Stream.CURVE_TIME, 0, rows, bins * draws)
         rates = stratify(torch.arange(bins * draws), u, bins * draws)  # (rows, bins * draws)
         for draw in range(bins * draws):
             noise = uniform(seed, Stream.CURVE_MASK, draw, rows.to(device), x.shape[1])
             t = (1 - rates[:, bins * draws - 1 - draw]).float().to(device)  # in (0, 1], increasing
-            mask = FixedCount().mask(t, noise, valid)
+            mask = FixedCount().mask(t, noise, maskable)
             hidden = model(x.masked_fill(mask, mask_id), valid)
             ce, where = predicted_cross_entropy(hidden, x, mask, model.head)
             sums = torch.zeros(len(x), device=device).index_add(0, where, ce)

@@ -55,6 +55,7 @@ def locality_of_corpus(corpus: CorpusConfig, *, seed: int, console: Console) -> 
     Raises:
         UserError: anything wrong with the corpus, or too little of it.
     """
+    _check_plain(corpus)
     data = load_data(corpus, console=console)
     record, _ = _corpus_part(data, corpus, parse_recipe("standard").main, seed, console)
     return {**record, "conclusion": conclusion(record)}
@@ -79,6 +80,7 @@ def locality_of_run(run: Run, *, blocks: int, targets: int, seed: int, console: 
             f"{run.folder} is an autoregressive twin, which masks nothing; valid: a run of any "
             "other recipe"
         )
+    _check_plain(run.config.corpus)
     data = load_data(run.config.corpus, console=console, run=run.folder)
     record, locality = _corpus_part(data, run.config.corpus, recipe.main, seed, console)
     chosen = evenly_spaced(len(data.valid), blocks)
@@ -114,6 +116,14 @@ def locality_of_run(run: Run, *, blocks: int, targets: int, seed: int, console: 
 def save_locality(record: Record, folder: Path) -> Path:
     """Write ``locality.json`` and its page; returns the page's path."""
     return save_study(record, folder / RECORD, all_plots)
+
+
+def _check_plain(corpus: CorpusConfig) -> None:
+    if corpus.fields.prompted:
+        raise UserError(
+            "corpus.prompt_field and corpus.messages_field: how near information sits is measured "
+            "on plain text, any token of which can be masked; leave them out"
+        )
 
 
 def _corpus_part(
