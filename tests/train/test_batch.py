@@ -1,5 +1,7 @@
 """The batch of a step is a function of (seed, step); its parts' gradients add up to its own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -26,9 +28,15 @@ def blocks(padded: bool) -> Blocks:
 
 
 def drawn(
-    recipe: str, padded: bool = False, parts: int = 1, seed: int = 3, step: int = 7, size: int = 32
+    recipe: str,
+    padded: bool = False,
+    parts: int = 1,
+    seed: int = 3,
+    step: int = 7,
+    size: int = 32,
+    shorter: float = 0.0,
 ) -> list[Batch]:
-    config = TrainConfig(batch_size=size, accumulation=parts, steps=20)
+    config = TrainConfig(batch_size=size, accumulation=parts, steps=20, shorter=shorter)
     whole = parse_recipe(recipe), blocks(padded), config
     return list(draw_batches(*whole, seed=seed, step=step, device=CPU))
 
@@ -172,3 +180,49 @@ def test_where_only_the_predicted_positions_are_bounded_all_may_be_visible(
     (only,) = drawn_on_meta("bell:masking=fixed-count")
     assert usual.bounds is not None
     assert only.bounds == (usual.bounds.predicted, 16 * 12, 12)
+
+
+@pytest.mark.parametrize("recipe", ["bell", "mirror", "puma", "ar"])
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_share_of_the_sequences_is_shorter(recipe: str, padded: bool) -> None:
+    (full,) = drawn(recipe, padded)
+    (cut,) = drawn(recipe, padded, shorter=0.5)
+    assert cut.valid is not None and torch.equal(full.x, cut.x) and torch.equal(full.t, cut.t)
+    before = torch.full((32,), 12) if full.valid is None else full.valid.sum(dim=1)
+    after = cut.valid.sum(dim=1)
+    assert ((after >= 1) & (after <= before)).all() and 5 < int((after < before).sum()) < 27
+    assert torch.equal(cut.valid, torch.arange(12) < after[:, None])  # padding at the right end
+    assert not (cut.mask & ~cut.valid).any()
+    assert cut.n_tokens == int(after.sum())
+    # The noise of a position is the same with fewer behind it.
+    if recipe in ("bell", "ar"):
+        assert torch.equal(cut.mask, full.mask & cut.valid)
+
+
+def test_shorter_lengths_are_uniform_and_as_many_as_asked() -> None:
+    share, n = 0.3, 32 * 200
+    ends = torch.cat([drawn("bell", step=k, shorter=share)[0].valid.sum(dim=1) for k in range(200)])
+    counts = torch.bincount(ends, minlength=13)
+    each = share * n / 12
+    assert counts[0] == 0
+    assert ((counts[1:12] - each).abs() < 5 * each**0.5).all()
+    assert abs(int(counts[12]) - (n - 11 * each)) < 5 * (share * n) ** 0.5
+
+
+def test_shorter_sequences_do_not_depend_on_who_draws_them() -> None:
+    (whole,) = drawn("bell", shorter=0.5)
+    parts = drawn("bell", shorter=0.5, parts=4)
+    assert torch.equal(torch.cat([part.valid for part in parts]), whole.valid)
+    assert {part.n_tokens for part in parts} == {whole.n_tokens}
+    (again,) = drawn("bell", shorter=0.5, step=8)
+    assert not torch.equal(again.valid.sum(dim=1), whole.valid.sum(dim=1))
+
+
+def test_what_is_behind_the_end_changes_nothing() -> None:
+    model = Transformer(ModelConfig(layers=2, width=16, heads=2), MASK + 1, (MASK,))
+    torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
+    (batch,) = drawn("bell", shorter=0.6)
+    loss = batch_loss(model, MASK)
+    other = replace(batch, x=torch.where(batch.valid, batch.x, 7))
+    assert not torch.equal(other.x, batch.x)
+    torch.testing.assert_close(loss(batch).value, loss(other).value)

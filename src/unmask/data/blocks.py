@@ -161,22 +161,37 @@ class Drawn:
     Attributes:
         blocks: among which they are.
         indices: (n,) int64, which block each sequence is.
+        ends: (n,) int64, after how many tokens each is cut off in this step: what is behind counts
+            as padding; None: at its block's end.
     """
 
     blocks: Blocks
     indices: Tensor
+    ends: Tensor | None = None
 
     def batch(self, sequences: Tensor) -> tuple[Tensor, Tensor | None]:
         """Some of the sequences that were asked for, as `Blocks.batch` gives them."""
-        return self.blocks.batch(self.indices[sequences])
+        x, valid = self.blocks.batch(self.indices[sequences])
+        return x, self._until_end(sequences, valid)
 
     def maskable(self, sequences: Tensor) -> Tensor | None:
         """Which of their tokens may be masked, as `Blocks.maskable` says."""
-        return self.blocks.maskable(self.indices[sequences])
+        return self._until_end(sequences, self.blocks.maskable(self.indices[sequences]))
 
     def n_maskable(self, sequences: Tensor) -> Tensor:
         """How many tokens of any sequences may be masked, (b,) int64."""
-        return self.blocks.n_maskable(self.indices[sequences])
+        indices = self.indices[sequences]
+        if self.ends is None:
+            return self.blocks.n_maskable(indices)
+        until = torch.minimum(self.blocks.lengths_of(indices), self.ends[sequences])
+        return (until - self.blocks.prompts_of(indices)).clamp(min=0)
+
+    def _until_end(self, sequences: Tensor, within: Tensor | None) -> Tensor | None:
+        if self.ends is None:
+            return within
+        place = torch.arange(self.blocks.block_size)[None, :]
+        before = place < self.ends[sequences][:, None]
+        return before if within is None else within & before
 
 
 class TrainingText(Protocol):

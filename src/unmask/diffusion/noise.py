@@ -44,6 +44,7 @@ class Stream(IntEnum):
     CORPUS = 26
     SHARDS = 27
     DOCUMENTS = 28
+    LENGTH = 29
     PLACES = 29
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unmask.data.blocks import Drawn, TrainingText
-from unmask.diffusion.noise import Stream, uniform
+from unmask.diffusion.noise import Stream, uniform, uniform_double
 from unmask.diffusion.transfer import send
 from unmask.model.late import Bounds
 from unmask.recipe.draw import draw_mask
@@ -108,6 +108,8 @@ def draw_batches(
     mine = slots if mine is None else mine
     asked = torch.cat([portion.among(mine).sequences for portion in portions])
     drawn = text.step(seed, step, portions[0].n_sequences, asked)
+    if config.shorter:
+        drawn = replace(drawn, ends=_ends(drawn, config.shorter, seed, step))
     n_tokens = sum(int(drawn.n_maskable(portion.sequences).sum()) for portion in portions)
     phases = {"causal" if p.objective.causal else "masked" for p in portions if len(p.slots)}
     phase = phases.pop() if len(phases) == 1 else "mixed"
@@ -128,6 +130,18 @@ def draw_batches(
         if not counted:
             batch = replace(batch, weights=torch.zeros_like(batch.weights), counted=False)
         yield replace(batch, phase=phase, work=work, last=number == len(micro_batches))
+
+
+def _ends(drawn: Drawn, share: float, seed: int, step: int) -> Tensor:
+    """Where each sequence of a step ends: a share of them at a random place, the others nowhere.
+
+    Returns:
+        (n,) int64 in 1..L, uniform where a sequence is cut.
+    """
+    n, length = len(drawn.indices), drawn.blocks.block_size
+    u = uniform_double(seed, Stream.LENGTH, step, torch.arange(n), 2)
+    places = (u[:, 1] * length).long().clamp(max=length - 1) + 1
+    return torch.where(u[:, 0] < share, places, length)
 
 
 def _draw(

@@ -23,6 +23,13 @@ class TrainConfig(Section):
         le=LARGEST_COUNT,
         description="micro-batches a step is computed in (same result, less memory)",
     )
+    shorter: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the sequences that are cut at a random length in a step; the model "
+        "then learns short texts too (LLaDA: 0.01)",
+    )
     optimizer: str = Field(
         "muon",
         description=f"{', '.join(OPTIMIZERS)}; all but adamw are for the blocks' matrices, and the "
