@@ -265,6 +265,13 @@ def test_prompts_that_are_wrapped_are_refused(
     assert "--corpus.packing: must be pad where records have prompts" in " ".join(text.split())
 
 
+def test_locality_is_of_plain_text(unmask: Call, questions: list[str], tmp_path: Path) -> None:
+    source, rest = questions[1], questions[2:]
+    status, text = unmask("analyze", "locality", source, *rest, "--out", tmp_path / "study")
+    assert status != 0 and not (tmp_path / "study").exists()
+    assert "measured on plain text" in " ".join(text.split())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["fast", "ar"])
 def test_a_run_learns_to_answer(
