@@ -1,19 +1,14 @@
 """What the README says is so."""
 
-import importlib
-import inspect
-import pkgutil
 import re
-import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from unmask import RECIPES, cli, parse_recipe
-from unmask.cli.main import COMMANDS
+from unmask import RECIPES, parse_recipe
+from written_commands import commands_of, understand
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -41,45 +36,9 @@ def test_the_table_of_recipes_is_complete() -> None:
         parse_recipe(spec)
 
 
-LINES = re.findall(
-    r"^ {4}unmask ((?:.*\\\n)*.*)$", README[README.index("## Commands") :], flags=re.MULTILINE
-)
+LINES = commands_of(README[README.index("## Commands") :])
 
 
 @pytest.mark.parametrize("line", LINES)
 def test_the_commands_are_understood(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every option and value is valid: what is wrong, if anything, is that no run is there yet."""
-
-    class Reached(Exception):
-        pass
-
-    def reached(*_: object, **__: object) -> None:
-        raise Reached
-
-    work = {
-        "load_config": "unmask.config",
-        "train_run": "unmask.run",
-        "cost_of": "unmask.cost",
-        "compare": "unmask.compare.plan",
-        "run_folder": "unmask.cli.base",
-        "open_subject": "unmask.evaluate.subject",
-        "suite_sources": "unmask.evaluate.zeroshot",
-        "write_report": "unmask.compare.report.page",
-        "load_comparison": "unmask.compare.records",
-        "locality_of_corpus": "unmask.analyze.locality.study",
-        "learnability": "unmask.analyze.learnability.study",
-        "interventions": "unmask.analyze.interventions.study",
-    }
-    commands = (found.name for found in pkgutil.walk_packages(cli.__path__, "unmask.cli."))
-    for module in (*work.values(), *commands):
-        importlib.import_module(module)  # all of them now, so that none keeps what is put in
-    for module in [found for name, found in sys.modules.items() if name.startswith("unmask")]:
-        for name in work:
-            if inspect.isfunction(vars(module).get(name)):
-                monkeypatch.setattr(module, name, reached)
-    words = shlex.split(line.replace("\\\n", " "), comments=True)
-    if words[-1] == "--help":
-        assert words[0] in COMMANDS.commands
-        return
-    with pytest.raises(Reached):
-        COMMANDS.run(words)
+    understand(line, monkeypatch)
