@@ -144,6 +144,8 @@ def test_a_dry_run_says_it_and_touches_nothing(unmask: Call, tmp_path: Path) -> 
     assert "870,272 (804,224 without embedding and head)" in text
     assert "4,096 a step, 8,192,000 in all" in text and "1.00 at 2,276 tokens/s" in text
     assert not run.exists()
+    status, text = unmask("train", *options, "--train.steps", 2, "--tokens-per-second", 1e4)
+    assert "under 0.01 of one H100" in text and "under 0.01 at 10,000 tokens/s" in text
     status, text = unmask("train", *options, "--corpus.tokenizer", "no-such-tokenizer")
     assert status == 2 and "no-such-tokenizer" in text
     more = ["--corpus.tokenizer", "no-such-tokenizer", "--vocabulary", 1000]

@@ -1,12 +1,8 @@
 """The documentation: what pages say of the code is so; the site is whole, and loads nothing."""
 
-import importlib
 import importlib.util
-import inspect
 import json
-import pkgutil
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -19,7 +15,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from unmask import MASKINGS, RECIPES, TIME_DISTRIBUTIONS, WEIGHTINGS, cli, parse_recipe
+from unmask import MASKINGS, RECIPES, TIME_DISTRIBUTIONS, WEIGHTINGS, parse_recipe
 from unmask.cli.main import COMMANDS
 from unmask.data.hub import PRESETS
 from unmask.data.transforms import TRANSFORMS
@@ -30,6 +26,7 @@ from unmask.diffusion.time import TruncatedNormal
 from unmask.recipe.objective import COMPANIONS, Denoising
 from unmask.recipe.recipe import Recipe
 from unmask.run import open_run
+from written_commands import commands_of, understand
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -102,48 +99,14 @@ LINES = [
     pytest.param(line, id=f"{page}: {line[:40]}")
     for page, text in {"README.md": (ROOT / "README.md").read_text(), **PAGES}.items()
     if page not in ("extending.md", "tutorial.md")  # these have tests of their own
-    for line in re.findall(r"^ {4}unmask ((?:.*\\\n)*.*)$", text, flags=re.MULTILINE)
+    for line in commands_of(text)
     if "RUN" not in line.split() and "..." not in line
 ]
 
 
 @pytest.mark.parametrize("line", LINES)
 def test_the_commands_are_understood(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every option and value is valid: what is wrong, if anything, is that no run is there yet."""
-
-    class Reached(Exception):
-        pass
-
-    def reached(*_: object, **__: object) -> None:
-        raise Reached
-
-    work = {
-        "load_config": "unmask.config",
-        "train_run": "unmask.run",
-        "cost_of": "unmask.cost",
-        "compare": "unmask.compare.plan",
-        "run_folder": "unmask.cli.base",
-        "open_subject": "unmask.evaluate.subject",
-        "suite_sources": "unmask.evaluate.zeroshot",
-        "write_report": "unmask.compare.report.page",
-        "load_comparison": "unmask.compare.records",
-        "locality_of_corpus": "unmask.analyze.locality.study",
-        "learnability": "unmask.analyze.learnability.study",
-        "interventions": "unmask.analyze.interventions.study",
-    }
-    commands = (found.name for found in pkgutil.walk_packages(cli.__path__, "unmask.cli."))
-    for module in (*work.values(), *commands):
-        importlib.import_module(module)  # all of them now, so that none keeps what is put in
-    for module in [found for name, found in sys.modules.items() if name.startswith("unmask")]:
-        for name in work:
-            if inspect.isfunction(vars(module).get(name)):
-                monkeypatch.setattr(module, name, reached)
-    words = shlex.split(line.replace("\\\n", " "), comments=True)
-    if words[-1] == "--help":
-        assert words[0] in COMMANDS.commands
-        return
-    with pytest.raises(Reached):
-        COMMANDS.run(words)
+    understand(line, monkeypatch)
 
 
 def test_every_command_and_option_is_on_the_page(

@@ -74,10 +74,12 @@ def _say_cost(parsed: TrainArguments, console: "PlainConsole") -> None:
     config, gigabyte = parsed.config_values, 2**30
     known = parsed.vocabulary or (0 if config.init else vocabulary_size(config.corpus.tokenizer))
     cost = cost_of(config, known)
-    hours = f"{cost.h100_hours(UTILISATION):,.2f} of one H100 at {UTILISATION:.0%} of its bf16 peak"
+    hours = (
+        f"{_hours(cost.h100_hours(UTILISATION))} of one H100 at {UTILISATION:.0%} of its bf16 peak"
+    )
     if parsed.tokens_per_second is not None:
         speed = parsed.tokens_per_second
-        hours += f"; {cost.hours(speed):,.2f} at {speed:,.0f} tokens/s"
+        hours += f"; {_hours(cost.hours(speed))} at {speed:,.0f} tokens/s"
     lines = {
         "parameters": f"{cost.parameters:,} ({cost.inner:,} without embedding and head)",
         "tokens": f"{cost.tokens_per_step:,} a step, {cost.tokens:,} in all",
@@ -88,3 +90,7 @@ def _say_cost(parsed: TrainArguments, console: "PlainConsole") -> None:
     }
     for name, text in lines.items():
         console.print(f"{name:>10}  {text}", soft_wrap=True)
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.2f}" if hours >= 0.01 else "under 0.01"
