@@ -15,6 +15,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from in_process import train_here
 from tiny_networks import make
 from unmask.convert.auto import register
+from unmask.convert.card import comparison_table
 from unmask.convert.export import byte_tokenizer
 from unmask.convert.source import modeling_source
 from unmask.data.tokenizers import ByteTokenizer
@@ -164,6 +165,7 @@ def test_the_card_says_what_is_known(
     card = (model / "README.md").read_text()
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     (line,) = (r for r in lines if r["kind"] == "eval" and r["step"] == 2)
+    assert "with the recipe `bell`." in card and "| recipe in full | `bell:mean=0.5,std=" in card
     assert f"{line['nelbo']:.4f} ± {line['stderr']:.4f} nats per token" in card
     assert json.loads((run / "corpus.json").read_text())["sha256"] in card
     assert (
@@ -172,17 +174,63 @@ def test_the_card_says_what_is_known(
     assert "2 steps" in card and "from_pretrained(FOLDER, trust_remote_code=True)" in card
 
 
-def test_what_cannot_be(trained: Callable[..., Path], unmask: Call, tmp_path: Path) -> None:
+def test_what_cannot_be(
+    trained: Callable[..., Path], unmask: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, model = trained("--recipe", "ar"), tmp_path / "model"
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "here")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    monkeypatch.chdir(tmp_path / "here")
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr("unmask.convert.export.TemporaryDirectory", lambda **_: pytest.fail("late"))
     cases: list[tuple[list[Any], str]] = [
-        ([run, "--to", run], "exists already"),
+        ([run, "--to", run], f"--to: {run} exists already and is not empty"),
+        ([run, "--to", "."], "--to: . is the folder that this runs in"),
+        ([run, "--to", tmp_path / "link"], "is a link"),
+        ([run, "--to", tmp_path / "dangling"], "cannot be a folder"),
+        ([run, "--to", tmp_path / "file"], "cannot be a folder, because it is a file"),
+        ([run, "--to", tmp_path / "file/a"], f"because {tmp_path / 'file'} is a file"),
+        ([run, "--to", "x" * 300], "cannot be a folder"),
         ([tmp_path / "none", "--to", model], "is not a run"),
         ([run, "--to", model, "--checkpoint", 7], "no checkpoint '7'"),
     ]
     for words, message in cases:
         status, text = unmask("convert", *words)
-        assert status == BAD_INPUT and message in text, text
-    assert not model.exists() and not list(tmp_path.glob(".*.tmp"))
+        assert status == BAD_INPUT and message in text and text.count("\n") == 1, text
+    status, text = unmask("convert", tmp_path / "here", "--to", model)
+    assert status == BAD_INPUT and text.endswith("here is not a run: it holds no config.yaml\n")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    status, text = unmask("convert", run, "--to", tmp_path / "a/b")
+    assert status == BAD_INPUT and "no permission to write in" in text
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_it_is_written_whole_or_not_at_all_and_nothing_beside_it_is_touched(
+    trained: Callable[..., Path], unmask: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, beside = trained(), tmp_path / "models/.a.tmp"
+    (beside / "of mine").mkdir(parents=True)
+    (tmp_path / "models/a").mkdir()  # an empty folder is taken
+    for name in ("a", "new/b"):
+        model = tmp_path / "models" / name
+        assert unmask("convert", run, "--to", model)[0] == 0
+        assert (model / "README.md").is_file()
+        assert model.stat().st_mode == beside.stat().st_mode  # others may read it, if they may that
+    assert sorted(path.name for path in beside.parent.iterdir()) == [".a.tmp", "a", "new"]
+
+    def fail(_: Run) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("unmask.convert.export.model_card", fail)
+    unmask("convert", run, "--to", tmp_path / "models/c")
+    assert sorted(path.name for path in beside.parent.iterdir()) == [".a.tmp", "a", "new"]
+    assert (beside / "of mine").is_dir()
+
+
+def test_a_run_in_the_root_lies_in_no_comparison() -> None:
+    assert comparison_table(Path("/run")) == ""
 
 
 @pytest.mark.parametrize("more", [[], ["--adapt.lora", 2]])

@@ -14,7 +14,7 @@ from unmask.diffusion.masking import MASKINGS, Bernoulli, Correlated, Scattered
 from unmask.diffusion.objective import WEIGHTINGS
 from unmask.diffusion.time import TIME_DISTRIBUTIONS, Beta, TruncatedNormal, Uniform
 from unmask.recipe.objective import COMPANIONS, Denoising, NextToken
-from unmask.recipe.parse import RECIPES, parse_recipe
+from unmask.recipe.parse import RECIPES, parse_recipe, short_spelling
 from unmask.recipe.recipe import GROUPS, Recipe
 from unmask.recipe.share import Share
 
@@ -484,3 +484,13 @@ def test_adding_a_companion_is_one_entry(monkeypatch):
     wide, _ = portions(recipe)
     assert len(wide.slots) == N // 4 and float(wide.t.min()) >= 0.2
     assert wide.objective.masking == Bernoulli()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [*RECIPES, "bell:mean=0.4", "fast:next-token=0", "bell:masking=scattered,neighbours=-0.9"],
+)
+def test_the_short_spelling_is_what_the_name_does_not_say(text: str) -> None:
+    in_full = parse_recipe(text).spec()
+    assert short_spelling(in_full) == text
+    assert parse_recipe(short_spelling(in_full)).spec() == in_full

@@ -13,6 +13,7 @@ from unmask.data.recorded import RECORD
 from unmask.model.network import parameter_count
 from unmask.model.transformer import Transformer
 from unmask.plot.page import visible
+from unmask.recipe.parse import short_spelling
 from unmask.run import Run
 from unmask.train.metrics import METRICS, read_records
 
@@ -27,7 +28,8 @@ def model_card(run: Run) -> str:
     facts = json.loads((run.folder / RECORD).read_text())
     return _TEMPLATES.get_template("card.md").render(
         name=run.folder.name,
-        recipe=run.config.recipe,
+        recipe=short_spelling(run.config.recipe),
+        in_full=run.config.recipe,
         parameters=parameter_count(run.model)[0],
         step=progress.step,
         tokens=progress.tokens_seen,
@@ -40,13 +42,13 @@ def model_card(run: Run) -> str:
         causal=causal,
         auto="AutoModelForCausalLM" if causal else "AutoModelForMaskedLM",
         remote=isinstance(run.model, Transformer),
-        table=_comparison(run.folder),
+        table=comparison_table(run.folder),
     )
 
 
-def _comparison(folder: Path) -> str:
+def comparison_table(folder: Path) -> str:
     """The table of the comparison that a run lies in; empty where it lies in none."""
-    above = folder.resolve().parents[1]
+    above = folder.resolve().parent.parent
     if not (above / PLAN).is_file():
         return ""
     try:

@@ -10,13 +10,14 @@ FOLDER/README.md                         a model card
 import json
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from safetensors.torch import save
 
 from unmask.base.errors import UserError
-from unmask.base.files import sync_folder, write_whole
+from unmask.base.files import check_writable, sync_folder, write_whole
 from unmask.config import Config, save_config
 from unmask.convert.card import model_card
 from unmask.convert.modeling import UnmaskConfig
@@ -40,35 +41,47 @@ def export_run(folder: Path, to: Path, checkpoint: str = "last") -> Path:
         checkpoint: ``last``, ``best`` or a step number; of averaged weights, those.
 
     Raises:
-        UserError: it is no run, or one that `transformers` has no class for; ``to`` is not empty.
+        UserError: it is no run; ``to`` is not empty, or cannot be written.
     """
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UserError(f"to: {to} exists already: choose another folder")
+    _check_target(to)
     if is_export(folder):
         raise UserError(f"{folder} is an exported model already: convert the run it comes from")
-    run = open_run(folder, checkpoint)
-    temporary = to.parent / f".{to.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
+    run, place = open_run(folder, checkpoint), to.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as holder:
+        made = Path(holder) / place.name
+        made.mkdir()  # with the permissions of any folder, which the temporary one has not
         if isinstance(run.model, Transformer):
-            _write_ours(run, run.model, temporary)
+            _write_ours(run, run.model, made)
         elif isinstance(run.model, MaskedLM):
-            _write_masked_lm(run, run.model, temporary)
+            _write_masked_lm(run, run.model, made)
         else:
             raise UserError(
                 f"{folder}: a causal model of transformers that attends both ways has no class "
                 "there; valid: runs with a network of unmask, or a masked language model"
             )
-        write_whole(temporary / "README.md", model_card(run).encode())
-        if to.exists():
-            to.rmdir()
-        temporary.rename(to)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    sync_folder(to.parent)
+        write_whole(made / "README.md", model_card(run).encode())
+        made.rename(place)  # an empty folder gives way
+    sync_folder(place.parent)
     return to
+
+
+def _check_target(to: Path) -> None:
+    """Make sure, before any work, that a folder can be put there.
+
+    Raises:
+        UserError: it cannot; why is said.
+    """
+    check_writable(to, "to:")
+    if to.is_symlink():
+        raise UserError(f"to: {to} is a link; choose a new folder")
+    if not to.exists():
+        return
+    if to.resolve() == Path.cwd():
+        raise UserError(f"to: {to} is the folder that this runs in; choose a new one")
+    if any(to.iterdir()):
+        raise UserError(f"to: {to} exists already and is not empty; choose a new folder")
+    check_writable(to.resolve().parent, "to:")
 
 
 def _write_ours(run: Run, model: Transformer, folder: Path) -> None:

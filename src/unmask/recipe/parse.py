@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from unmask.base.errors import UserError, unknown
-from unmask.base.spec import parse_spec
+from unmask.base.spec import format_spec, parse_spec
 from unmask.recipe.laboratory import LABORATORY
 from unmask.recipe.named import EVERYDAY
 from unmask.recipe.objective import COMPANIONS
@@ -46,6 +46,27 @@ def parse_recipe(text: str) -> Recipe:
     shares = {key: share for key, share in shares.items() if share != Share.parse("0")}
     mix = options.pop("mix", recipe.mix)
     return replace(recipe, main=recipe.main.changed(options, kind), shares=shares, mix=mix)
+
+
+def short_spelling(text: str) -> str:
+    """A recipe without the parameters that its name alone stands for.
+
+    ``bell:mean=0.4,...`` with every parameter written out becomes ``bell:mean=0.4``.
+
+    Raises:
+        UserError: as `parse_recipe`.
+    """
+    recipe = parse_recipe(text).spec()
+    name, options = parse_spec(recipe)
+    for key in list(options):
+        fewer = {k: value for k, value in options.items() if k != key}
+        try:
+            same = parse_recipe(format_spec(name, fewer)).spec() == recipe
+        except UserError:  # another parameter is one of what this one chooses
+            same = False
+        if same:
+            options = fewer
+    return format_spec(name, options)
 
 
 AUTO = "auto"
