@@ -17,7 +17,7 @@ from tiny_networks import make
 from unmask.convert.auto import register
 from unmask.convert.card import comparison_table
 from unmask.convert.export import byte_tokenizer
-from unmask.convert.source import modeling_source
+from unmask.convert.source import adapted_source, own_source
 from unmask.data.tokenizers import ByteTokenizer
 from unmask.run import Run, open_run
 
@@ -267,8 +267,9 @@ def test_the_byte_tokenizer_has_the_same_ids() -> None:
     assert fast.decode(ours.encode([text])[0].tolist()) == text
 
 
-def test_what_travels_along_is_made_from_the_one_source() -> None:
-    source = modeling_source()
+@pytest.mark.parametrize("make_source", [own_source, adapted_source])
+def test_what_travels_along_is_made_from_the_one_source(make_source: Callable[[], str]) -> None:
+    source = make_source()
     lines = [line.strip() for line in source.splitlines()]
     assert not any(line.startswith(("import unmask", "from unmask.")) for line in lines)
     names = [
@@ -278,4 +279,5 @@ def test_what_travels_along_is_made_from_the_one_source() -> None:
     scope: dict[str, Any] = {"__name__": "modeling"}
     sys.modules["modeling"] = type(sys)("modeling")
     exec(compile(source, "modeling.py", "exec"), scope)
-    assert scope["ModelConfig"](width=64, heads=4).head_dim == 16
+    if make_source is own_source:
+        assert scope["ModelConfig"](width=64, heads=4).head_dim == 16
