@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 import unmask as package
+from convert.conftest import same_without_unmask
 from tiny_networks import make
 from unmask.base.errors import UserError
 from unmask.convert.adapted import UnmaskAdaptedForCausalLM, UnmaskAdaptedForMaskedLM
@@ -120,6 +121,20 @@ def test_logits_are_the_run_s_with_unmask_and_without(
     asked: list[list[object]] = [["evaluate"], ["sample", "--length", 8, "--num", 1]]
     for words in asked:
         assert said(folder, *words) == said(model, *words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "recipe"), [("masked", "bell"), ("causal", "ar")])
+def test_without_unmask_transformers_alone_gives_the_same(
+    kind: str, recipe: str, converted: Convert, tmp_path: Path
+) -> None:
+    _, model = converted("gpt2", "--recipe", recipe)
+    name = UnmaskAdaptedForCausalLM if kind == "causal" else UnmaskAdaptedForMaskedLM
+    x, _ = rows(open_run(model))
+    with torch.no_grad():
+        given = {"x": x, "logits": name.from_pretrained(model)(x).logits}
+    save_file(given, tmp_path / f"{kind}.safetensors")
+    same_without_unmask({kind: str(model)}, tmp_path)
 
 
 def test_adapters_are_merged(converted: Convert) -> None:
