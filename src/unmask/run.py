@@ -38,7 +38,7 @@ from unmask.data.tokenizers import Tokenizer, saved_tokenizer
 from unmask.model.network import Network, parameter_count
 from unmask.model.transformer import Transformer
 from unmask.recipe.auto import recommended_bell
-from unmask.recipe.parse import is_auto, parse_recipe, short_spec, with_bell
+from unmask.recipe.parse import is_auto, parse_recipe, short_spelling, with_bell
 from unmask.start import (
     NETWORK,
     check_adapt,
@@ -390,7 +390,7 @@ def _introduce(config: Config, data: Data, model: Network, folder: Path, console
     to_train = f"{train_facts['tokens']:,} tokens" if "tokens" in train_facts else "a stream"
     lines = {
         "run": folder,
-        "recipe": short_spec(config.recipe),
+        "recipe": short_spelling(config.recipe),
         "model": f"{total:,} parameters ({inner:,} without embedding and head)",
         "corpus": f"{config.corpus.source}, tokenizer {config.corpus.tokenizer}, transform "
         f"{config.corpus.transform}: "

@@ -37,6 +37,7 @@ def test_what_is_near(tmp_path, monkeypatch):
     assert near_paths("texts/BOOKS.txt").startswith(books)  # but for capitals
     assert near_paths("text/books.txt") == " (did you mean 'texts'?)"  # the folder is mistyped
     assert near_paths("nothing-like-it") == ""
+    assert near_paths("texts") == ""  # no path is near itself
     assert near_paths("x" * 5000) == near_paths("x\0y") == ""
 
 

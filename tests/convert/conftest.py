@@ -1,7 +1,11 @@
 """A tiny run of each kind, and what ``unmask convert`` makes of it."""
 
 import io
+import json
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -26,6 +30,51 @@ KINDS = {
     ],
     "padded": ["--recipe", "bell", "--corpus.packing", "pad", "--corpus.transform", "reverse"],
 }
+
+
+ALONE = """
+import json, re, sys
+class Wall:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] == 'unmask':
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Wall())
+import torch
+from pathlib import Path
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+torch.set_num_threads(1)
+for kind, folder in json.loads(sys.argv[1]).items():
+    auto = AutoModelForCausalLM if kind == 'causal' else AutoModelForMaskedLM
+    model = auto.from_pretrained(folder, trust_remote_code=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    given = load_file(f'{sys.argv[2]}/{kind}.safetensors')
+    with torch.no_grad():
+        logits = model(given['x']).logits
+    assert torch.equal(logits, given['logits']), kind
+    (code,) = re.findall(r'```python\\n(.*?)```', Path(folder, 'README.md').read_text(), re.DOTALL)
+    names = {'FOLDER': folder}
+    exec(code, names)
+    assert torch.equal(names['model'](given['x']).logits, logits), kind
+print('all the same')
+"""
+"""Opens folders by kind where unmask cannot be imported, and compares logits."""
+
+
+def same_without_unmask(folders: dict[str, str], given: Path) -> None:
+    """Make sure that transformers alone gives the logits in ``given``, and each card's code runs.
+
+    Args:
+        folders: of exported models, by kind; ``causal`` for an autoregressive one.
+        given: holds ``KIND.safetensors`` with ``x`` and the ``logits`` that are expected.
+    """
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment |= {"HF_HOME": str(given / "home"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", ALONE, json.dumps(folders), str(given)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment, cwd=given
+    )
+    assert done.returncode == 0 and "all the same" in done.stdout, done.stderr[-2000:]
 
 
 def _quietly(arguments: list[str]) -> None:

@@ -1,8 +1,6 @@
 """Runs as folders that `transformers` loads: the same logits, texts and bounds for all."""
 
 import json
-import os
-import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,16 +15,14 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from in_process import train_here
 from tiny_networks import make
 from unmask.convert.auto import register
-from unmask.convert.card import _comparison
+from unmask.convert.card import comparison_table
 from unmask.convert.export import byte_tokenizer
-from unmask.convert.source import modeling_source
+from unmask.convert.source import adapted_source, own_source
 from unmask.data.tokenizers import ByteTokenizer
 from unmask.run import Run, open_run
 
 Call = Callable[..., tuple[int, str]]
 BAD_INPUT = 2
-UMASK = os.umask(0)
-os.umask(UMASK)
 WITHOUT = """
 import sys
 class Nowhere:
@@ -169,6 +165,7 @@ def test_the_card_says_what_is_known(
     card = (model / "README.md").read_text()
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     (line,) = (r for r in lines if r["kind"] == "eval" and r["step"] == 2)
+    assert "with the recipe `bell`." in card and "| recipe in full | `bell:mean=0.5,std=" in card
     assert f"{line['nelbo']:.4f} ± {line['stderr']:.4f} nats per token" in card
     assert json.loads((run / "corpus.json").read_text())["sha256"] in card
     assert (
@@ -177,64 +174,63 @@ def test_the_card_says_what_is_known(
     assert "2 steps" in card and "from_pretrained(FOLDER, trust_remote_code=True)" in card
 
 
-def test_what_cannot_be(trained: Callable[..., Path], unmask: Call, tmp_path: Path) -> None:
+def test_what_cannot_be(
+    trained: Callable[..., Path], unmask: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, model = trained("--recipe", "ar"), tmp_path / "model"
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "here")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    monkeypatch.chdir(tmp_path / "here")
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr("unmask.convert.export.TemporaryDirectory", lambda **_: pytest.fail("late"))
     cases: list[tuple[list[Any], str]] = [
-        ([run, "--to", run], "exists already"),
+        ([run, "--to", run], f"--to: {run} exists already and is not empty"),
+        ([run, "--to", "."], "--to: . is the folder that this runs in"),
+        ([run, "--to", tmp_path / "link"], "is a link"),
+        ([run, "--to", tmp_path / "dangling"], "cannot be a folder"),
+        ([run, "--to", tmp_path / "file"], "cannot be a folder, because it is a file"),
+        ([run, "--to", tmp_path / "file/a"], f"because {tmp_path / 'file'} is a file"),
+        ([run, "--to", "x" * 300], "cannot be a folder"),
         ([tmp_path / "none", "--to", model], "is not a run"),
         ([run, "--to", model, "--checkpoint", 7], "no checkpoint '7'"),
     ]
     for words, message in cases:
         status, text = unmask("convert", *words)
-        assert status == BAD_INPUT and message in text, text
-    assert not model.exists() and not list(tmp_path.glob(".*.tmp"))
+        assert status == BAD_INPUT and message in text and text.count("\n") == 1, text
+    status, text = unmask("convert", tmp_path / "here", "--to", model)
+    assert status == BAD_INPUT and text.endswith("here is not a run: it holds no config.yaml\n")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    status, text = unmask("convert", run, "--to", tmp_path / "a/b")
+    assert status == BAD_INPUT and "no permission to write in" in text
+    assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_target_that_cannot_be_is_told_before_any_work(
+def test_it_is_written_whole_or_not_at_all_and_nothing_beside_it_is_touched(
     trained: Callable[..., Path], unmask: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, here = trained("--recipe", "bell"), tmp_path / "here"
-    here.mkdir()
-    (tmp_path / "file").write_text("")
-    (tmp_path / "link").symlink_to(tmp_path / "file")
-    monkeypatch.chdir(here)
-    monkeypatch.setattr("unmask.convert.export.open_run", None)  # the work
-    cases = {
-        ".": "the folder that this is called from",
-        str(tmp_path / "file"): "is a file",
-        str(tmp_path / "file" / "model"): "is a file",
-        str(tmp_path / "link"): "is a file",
-        str(tmp_path): "exists already",
-        "a\0b": "cannot be a folder",
-    }
-    for to, message in cases.items():
-        status, text = unmask("convert", run, "--to", to)
-        assert status == BAD_INPUT and "--to" in text and message in text, text
+    run, beside = trained(), tmp_path / "models/.a.tmp"
+    (beside / "of mine").mkdir(parents=True)
+    (tmp_path / "models/a").mkdir()  # an empty folder is taken
+    for name in ("a", "new/b"):
+        model = tmp_path / "models" / name
+        assert unmask("convert", run, "--to", model)[0] == 0
+        assert (model / "README.md").is_file()
+        assert model.stat().st_mode == beside.stat().st_mode  # others may read it, if they may that
+    assert sorted(path.name for path in beside.parent.iterdir()) == [".a.tmp", "a", "new"]
+
+    def fail(_: Run) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("unmask.convert.export.model_card", fail)
+    unmask("convert", run, "--to", tmp_path / "models/c")
+    assert sorted(path.name for path in beside.parent.iterdir()) == [".a.tmp", "a", "new"]
+    assert (beside / "of mine").is_dir()
 
 
-def test_what_stands_beside_the_target_stays(
-    trained: Callable[..., Path], unmask: Call, tmp_path: Path
-) -> None:
-    run, beside = trained("--recipe", "bell"), tmp_path / ".model.tmp"
-    beside.mkdir()
-    (beside / "mine").write_text("")
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "model").symlink_to(tmp_path / "elsewhere")  # an empty folder, by another name
-    assert unmask("convert", run, "--to", tmp_path / "model")[0] == 0
-    assert (beside / "mine").is_file() and (tmp_path / "model").is_symlink()
-    assert (tmp_path / "elsewhere/config.json").is_file()
-    assert stat.S_IMODE((tmp_path / "elsewhere").stat().st_mode) == 0o777 & ~UMASK
-    assert "with the recipe `bell`." in (tmp_path / "model/README.md").read_text()
-
-
-def test_an_empty_folder_is_not_its_own_neighbour(unmask: Call, tmp_path: Path) -> None:
-    (tmp_path / "e").mkdir()
-    status, text = unmask("convert", tmp_path / "e", "--to", tmp_path / "model")
-    assert status == BAD_INPUT and "is not a run" in text and "did you mean" not in text
-
-
-def test_a_run_right_below_the_root_is_in_no_comparison() -> None:
-    assert _comparison(Path("/nothing-is-called-so")) == ""
+def test_a_run_in_the_root_lies_in_no_comparison() -> None:
+    assert comparison_table(Path("/run")) == ""
 
 
 @pytest.mark.parametrize("more", [[], ["--adapt.lora", 2]])
@@ -271,8 +267,9 @@ def test_the_byte_tokenizer_has_the_same_ids() -> None:
     assert fast.decode(ours.encode([text])[0].tolist()) == text
 
 
-def test_what_travels_along_is_made_from_the_one_source() -> None:
-    source = modeling_source()
+@pytest.mark.parametrize("make_source", [own_source, adapted_source])
+def test_what_travels_along_is_made_from_the_one_source(make_source: Callable[[], str]) -> None:
+    source = make_source()
     lines = [line.strip() for line in source.splitlines()]
     assert not any(line.startswith(("import unmask", "from unmask.")) for line in lines)
     names = [
@@ -282,4 +279,5 @@ def test_what_travels_along_is_made_from_the_one_source() -> None:
     scope: dict[str, Any] = {"__name__": "modeling"}
     sys.modules["modeling"] = type(sys)("modeling")
     exec(compile(source, "modeling.py", "exec"), scope)
-    assert scope["ModelConfig"](width=64, heads=4).head_dim == 16
+    if make_source is own_source:
+        assert scope["ModelConfig"](width=64, heads=4).head_dim == 16

@@ -1,11 +1,7 @@
 """A converted model gives the logits of its run, bit for bit, whichever code is asked."""
 
-import json
 import math
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -14,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 import unmask
-from convert.conftest import KINDS
+from convert.conftest import KINDS, same_without_unmask
 from unmask.convert.modeling import UnmaskConfig, UnmaskForCausalLM, UnmaskForMaskedLM
 from unmask.run import open_run
 
@@ -70,34 +66,6 @@ def test_the_logits_are_the_run_s_by_the_installed_code_and_by_the_code_that_tra
     same(run, carried.from_pretrained(model))
 
 
-ALONE = """
-import json, re, sys
-class Wall:
-    def find_spec(self, name, path=None, target=None):
-        if name.split('.')[0] == 'unmask':
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Wall())
-import torch
-from pathlib import Path
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
-torch.set_num_threads(1)
-for kind, folder in json.loads(sys.argv[1]).items():
-    auto = AutoModelForCausalLM if kind == 'causal' else AutoModelForMaskedLM
-    model = auto.from_pretrained(folder, trust_remote_code=True)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
-    given = load_file(f'{sys.argv[2]}/{kind}.safetensors')
-    with torch.no_grad():
-        logits = model(given['x']).logits
-    assert torch.equal(logits, given['logits']), kind
-    (code,) = re.findall(r'```python\\n(.*?)```', Path(folder, 'README.md').read_text(), re.DOTALL)
-    names = {'FOLDER': folder}
-    exec(code, names)
-    assert torch.equal(names['model'](given['x']).logits, logits), kind
-print('all the same')
-"""
-
-
 @pytest.mark.slow
 def test_without_unmask_transformers_alone_gives_the_same_and_the_card_s_example_runs(
     converted, tmp_path
@@ -112,13 +80,7 @@ def test_without_unmask_transformers_alone_gives_the_same_and_the_card_s_example
         ids = F.pad(x, (1, 0), value=run.model.start)[:, :-1] if run.model.causal else x
         given = {"x": ids.contiguous(), "logits": own_logits(run, x, None)}
         save_file(given, tmp_path / f"{kind}.safetensors")
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    environment |= {"HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", ALONE, json.dumps(folders), str(tmp_path)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path
-    )
-    assert done.returncode == 0 and "all the same" in done.stdout, done.stderr[-2000:]
+    same_without_unmask(folders, tmp_path)
 
 
 def test_the_averaged_weights_are_converted_where_the_run_keeps_them(converted):

@@ -14,7 +14,7 @@ from unmask.diffusion.masking import MASKINGS, Bernoulli, Correlated, Scattered
 from unmask.diffusion.objective import WEIGHTINGS
 from unmask.diffusion.time import TIME_DISTRIBUTIONS, Beta, TruncatedNormal, Uniform
 from unmask.recipe.objective import COMPANIONS, Denoising, NextToken
-from unmask.recipe.parse import RECIPES, parse_recipe, short_spec
+from unmask.recipe.parse import RECIPES, parse_recipe, short_spelling
 from unmask.recipe.recipe import GROUPS, Recipe
 from unmask.recipe.share import Share
 
@@ -488,24 +488,9 @@ def test_adding_a_companion_is_one_entry(monkeypatch):
 
 @pytest.mark.parametrize(
     "text",
-    [
-        *RECIPES,
-        "bell:mean=0.4",
-        "bell:masking=scattered,neighbours=-0.9",
-        "fast:next-token=0.3,mix=steps",
-        "fast:masking=bernoulli",
-        "standard:time=truncated-normal,mean=0.5,std=0.1,weight=flat",
-    ],
+    [*RECIPES, "bell:mean=0.4", "fast:next-token=0", "bell:masking=scattered,neighbours=-0.9"],
 )
-def test_the_short_text_is_the_same_recipe(text: str) -> None:
-    spec = parse_recipe(text).spec()
-    short = short_spec(spec)
-    assert parse_recipe(short).spec() == spec
-    assert len(short) <= max(len(text), len(spec))
-    if text in RECIPES:
-        assert short == text
-
-
-def test_the_short_text_says_what_was_changed() -> None:
-    assert short_spec("bell:mean=0.4,std=0.2") == "bell:mean=0.4"
-    assert short_spec("fast:next-token=0") == "fast:next-token=0"
+def test_the_short_spelling_is_what_the_name_does_not_say(text: str) -> None:
+    in_full = parse_recipe(text).spec()
+    assert short_spelling(in_full) == text
+    assert parse_recipe(short_spelling(in_full)).spec() == in_full

@@ -63,8 +63,8 @@ def check_writable(folder: Path, field: str) -> None:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{field} {shown(str(folder))} cannot be a folder: {reason}") from None
     if not there.is_dir():
-        what = "it" if there == folder else there
-        raise UserError(f"{field} {folder} cannot be a folder, because {what} is a file")
+        which = "it" if there == folder else there
+        raise UserError(f"{field} {folder} cannot be a folder, because {which} is a file")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"{field} {folder} cannot be written: no permission to write in {there}")
 

@@ -41,16 +41,15 @@ def missing_path(where: str, name: str, valid: str) -> UserError:
 
 
 def near_paths(name: str) -> str:
-    """`` (did you mean 'a.txt'?)``: at most three paths that are there, or nothing."""
+    """`` (did you mean 'a.txt'?)``: at most three other paths that are there, or nothing."""
     path = Path(name)
     while path.parent != path and not exists(str(path.parent)):
         path = path.parent
     try:
-        there = {entry.name.casefold(): entry for entry in path.parent.iterdir()}
+        beside = [entry for entry in path.parent.iterdir() if entry != path]
     except (OSError, ValueError):
         return ""
-    if exists(name):
-        there = {key: entry for key, entry in there.items() if entry.name != path.name}
+    there = {entry.name.casefold(): entry for entry in beside}
     close = get_close_matches(path.name.casefold(), there, n=_NEAR)
     near = " or ".join(repr(str(there[entry])) for entry in close)
     return f" (did you mean {near}?)" if near else ""

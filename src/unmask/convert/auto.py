@@ -13,12 +13,21 @@ def register() -> None:
         AutoModelForMaskedLM,
     )
 
+    from unmask.convert.adapted import (  # noqa: PLC0415
+        UnmaskAdaptedConfig,
+        UnmaskAdaptedForCausalLM,
+        UnmaskAdaptedForMaskedLM,
+    )
     from unmask.convert.modeling import (  # noqa: PLC0415
         UnmaskConfig,
         UnmaskForCausalLM,
         UnmaskForMaskedLM,
     )
 
-    AutoConfig.register("unmask", UnmaskConfig, exist_ok=True)
-    AutoModelForMaskedLM.register(UnmaskConfig, UnmaskForMaskedLM, exist_ok=True)
-    AutoModelForCausalLM.register(UnmaskConfig, UnmaskForCausalLM, exist_ok=True)
+    for config, masked, causal in (
+        (UnmaskConfig, UnmaskForMaskedLM, UnmaskForCausalLM),
+        (UnmaskAdaptedConfig, UnmaskAdaptedForMaskedLM, UnmaskAdaptedForCausalLM),
+    ):
+        AutoConfig.register(config.model_type, config, exist_ok=True)
+        AutoModelForMaskedLM.register(config, masked, exist_ok=True)
+        AutoModelForCausalLM.register(config, causal, exist_ok=True)

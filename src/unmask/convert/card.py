@@ -11,9 +11,9 @@ from unmask.compare.records import PLAN, load_comparison
 from unmask.compare.tables import plain_table
 from unmask.data.recorded import RECORD
 from unmask.model.network import parameter_count
-from unmask.model.transformer import Transformer
+from unmask.model.pretrained import MaskedLM
 from unmask.plot.page import visible
-from unmask.recipe.parse import short_spec
+from unmask.recipe.parse import short_spelling
 from unmask.run import Run
 from unmask.train.metrics import METRICS, read_records
 
@@ -24,11 +24,13 @@ def model_card(run: Run) -> str:
     lines, _ = read_records(run.folder / METRICS)
     here = [r for r in lines if r.get("kind") == "eval" and r["step"] == progress.step]
     measured: dict[str, Any] = here[-1] if here else {}
-    causal = isinstance(run.model, Transformer) and run.model.causal
+    causal = run.model.causal
     facts = json.loads((run.folder / RECORD).read_text())
     return _TEMPLATES.get_template("card.md").render(
         name=run.folder.name,
-        recipe=short_spec(run.config.recipe),
+        recipe=short_spelling(run.config.recipe),
+        in_full=run.config.recipe,
+        init=run.config.init,
         parameters=parameter_count(run.model)[0],
         step=progress.step,
         tokens=progress.tokens_seen,
@@ -40,12 +42,12 @@ def model_card(run: Run) -> str:
         corpus=facts,
         causal=causal,
         auto="AutoModelForCausalLM" if causal else "AutoModelForMaskedLM",
-        remote=isinstance(run.model, Transformer),
-        table=_comparison(run.folder),
+        remote=not isinstance(run.model, MaskedLM),
+        table=comparison_table(run.folder),
     )
 
 
-def _comparison(folder: Path) -> str:
+def comparison_table(folder: Path) -> str:
     """The table of the comparison that a run lies in; empty where it lies in none."""
     above = folder.resolve().parent.parent
     if not (above / PLAN).is_file():

@@ -4,14 +4,14 @@ FOLDER/model.safetensors, config.json    the network
 FOLDER/modeling_unmask.py                its code, generated, for where unmask is not installed
 FOLDER/tokenizer.json ...                the tokenizer
 FOLDER/config.yaml, corpus.json          the run's configuration, and what it was trained on
+FOLDER/network/                          what a network of `transformers` is made from
 FOLDER/README.md                         a model card
 """
 
 import json
-import os
 import shutil
-import tempfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -19,16 +19,17 @@ from safetensors.torch import save
 
 from unmask.base.errors import UserError
 from unmask.base.files import check_writable, sync_folder, write_whole
-from unmask.config import Config, save_config
+from unmask.config import Config, save_config, with_options
+from unmask.convert.adapted import UnmaskAdaptedConfig
 from unmask.convert.card import model_card
 from unmask.convert.modeling import UnmaskConfig
-from unmask.convert.source import modeling_source
+from unmask.convert.source import adapted_source, own_source
 from unmask.data.recorded import RECORD
 from unmask.data.tokenizers import HubTokenizer, Tokenizer
-from unmask.model.pretrained import MaskedLM, merge_adapters, unlearnt
+from unmask.model.pretrained import CausalLM, MaskedLM, merge_adapters, unlearnt
 from unmask.model.transformer import Transformer
 from unmask.run import Run, is_export, open_run
-from unmask.start import NETWORK
+from unmask.start import NETWORK, save_structure
 
 MODELING = "modeling_unmask"
 
@@ -42,92 +43,106 @@ def export_run(folder: Path, to: Path, checkpoint: str = "last") -> Path:
         checkpoint: ``last``, ``best`` or a step number; of averaged weights, those.
 
     Raises:
-        UserError: it is no run, or one that `transformers` has no class for; ``to`` is not empty.
+        UserError: it is no run; ``to`` is not empty, or cannot be written.
     """
-    to = _target(to)
+    _check_target(to)
     if is_export(folder):
         raise UserError(f"{folder} is an exported model already: convert the run it comes from")
-    run = open_run(folder, checkpoint)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{to.name}.", suffix=".tmp", dir=to.parent))
-    try:
-        if isinstance(run.model, Transformer):
-            _write_ours(run, run.model, temporary)
-        elif isinstance(run.model, MaskedLM):
-            _write_masked_lm(run, run.model, temporary)
+    run, place = open_run(folder, checkpoint), to.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as holder:
+        made = Path(holder) / place.name
+        made.mkdir()  # with the permissions of any folder, which the temporary one has not
+        if isinstance(run.model, MaskedLM):
+            _write_masked_lm(run, run.model, made)
         else:
-            raise UserError(
-                f"{folder}: a causal model of transformers that attends both ways has no class "
-                "there; valid: runs with a network of unmask, or a masked language model"
-            )
-        write_whole(temporary / "README.md", model_card(run).encode())
-        temporary.chmod(0o777 & ~_umask())  # it was made for its owner's eyes alone
-        if to.exists():
-            to.rmdir()
-        temporary.rename(to)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    sync_folder(to.parent)
+            _write_with_code(run, made)
+        write_whole(made / "README.md", model_card(run).encode())
+        made.rename(place)  # an empty folder gives way
+    sync_folder(place.parent)
     return to
 
 
-def _target(to: Path) -> Path:
-    """Where the folder will stand, links followed.
+def _check_target(to: Path) -> None:
+    """Make sure, before any work, that a folder can be put there.
 
     Raises:
-        UserError: something stands there, or nothing can.
+        UserError: it cannot; why is said.
     """
     check_writable(to, "to:")
-    place = to.resolve()
-    if place == Path.cwd():
-        raise UserError(f"to: {to} is the folder that this is called from: choose a new one")
-    if place.exists() and any(place.iterdir()):
-        raise UserError(f"to: {to} exists already: choose another folder")
-    check_writable(place.parent, "to:")
-    return place
+    if to.is_symlink():
+        raise UserError(f"to: {to} is a link; choose a new folder")
+    if not to.exists():
+        return
+    if to.resolve() == Path.cwd():
+        raise UserError(f"to: {to} is the folder that this runs in; choose a new one")
+    if any(to.iterdir()):
+        raise UserError(f"to: {to} exists already and is not empty; choose a new folder")
+    check_writable(to.resolve().parent, "to:")
 
 
-def _umask() -> int:
-    """What is taken from the permissions of new files; the system tells it by changing it alone."""
-    now = os.umask(0)
-    os.umask(now)
-    return now
+def _write_with_code(run: Run, folder: Path) -> None:
+    """As a class of unmask's, whose code travels along."""
+    causal, separator = run.model.causal, run.tokenizer.separator_id
+    start = run.model.start if causal else None
+    config, source = _own_network(run) if isinstance(run.model, Transformer) else _adapted(run)
+    kind = type(config).__name__.replace("Config", "ForCausalLM" if causal else "ForMaskedLM")
+    config.architectures = [kind]
+    config.auto_map = {
+        "AutoConfig": f"{MODELING}.{type(config).__name__}",
+        f"AutoModelFor{'CausalLM' if causal else 'MaskedLM'}": f"{MODELING}.{kind}",
+    }
+    config.bos_token_id, config.eos_token_id, config.pad_token_id = start, separator, separator
+    config.max_position_embeddings = run.config.corpus.block_size
+    config.dtype, config.step = "float32", run.checkpoint.progress.step
+    config.save_pretrained(str(folder))
+    if causal:
+        ids = {"bos_token_id": start, "eos_token_id": separator, "pad_token_id": separator}
+        notes = json.dumps({**ids, "use_cache": False}, indent=2)  # there is no cache
+        write_whole(folder / "generation_config.json", notes.encode())
+    write_whole(folder / f"{MODELING}.py", source.encode())
+    weights = run.model.state_dict()  # as it is by now: adapters are merged
+    own = "model." if isinstance(run.model, Transformer) else ""
+    contiguous = {own + name: value.contiguous() for name, value in weights.items()}
+    write_whole(folder / "model.safetensors", save(contiguous, {"format": "pt"}))
+    whole = with_options(run.config, {"adapt.lora": 0})
+    save_config(whole, folder / "config.yaml")
+    save_structure(run.model, folder)
+    shutil.copyfile(run.folder / RECORD, folder / RECORD)
+    _save_tokenizer(run.tokenizer, run.config, folder, start)
 
 
-def _write_ours(run: Run, model: Transformer, folder: Path) -> None:
-    kind = "UnmaskForCausalLM" if model.causal else "UnmaskForMaskedLM"
-    separator = run.tokenizer.separator_id
+def _own_network(run: Run) -> tuple[UnmaskConfig, str]:
+    """What a network of unmask is made from, and its code."""
     config = UnmaskConfig(
         vocab_size=run.tokenizer.vocab_size,
         network=run.config.model.model_dump(),
-        start=model.start,
+        start=run.model.start,
         mask_token_id=run.tokenizer.mask_id,
         never_predicted=run.tokenizer.never_predicted,
-        causal=model.causal,
-        bos_token_id=model.start if model.causal else None,
-        eos_token_id=separator,
-        pad_token_id=separator,
-        architectures=[kind],
-        auto_map={
-            "AutoConfig": f"{MODELING}.UnmaskConfig",
-            f"AutoModelFor{'CausalLM' if model.causal else 'MaskedLM'}": f"{MODELING}.{kind}",
-        },
-        max_position_embeddings=run.config.corpus.block_size,
-        dtype="float32",
-        step=run.checkpoint.progress.step,
+        causal=run.model.causal,
     )
-    config.save_pretrained(str(folder))
-    if model.causal:
-        ids = {"bos_token_id": model.start, "eos_token_id": separator, "pad_token_id": separator}
-        notes = json.dumps({**ids, "use_cache": False}, indent=2)  # there is no cache
-        write_whole(folder / "generation_config.json", notes.encode())
-    weights = {f"model.{name}": value for name, value in model.state_dict().items()}
-    _save_weights(weights, folder)
-    write_whole(folder / f"{MODELING}.py", modeling_source().encode())
-    save_config(run.config, folder / "config.yaml")
-    shutil.copyfile(run.folder / RECORD, folder / RECORD)
-    _save_tokenizer(run.tokenizer, run.config, folder, model.start if model.causal else None)
+    return config, own_source()
+
+
+def _adapted(run: Run) -> tuple[UnmaskAdaptedConfig, str]:
+    """What a causal network of `transformers` is made from, its adapters merged, and its code."""
+    model = run.model
+    assert isinstance(model, CausalLM)
+    merge_adapters(model)
+    rows, width = model.head.weight.shape
+    network = model.network.config.to_dict()
+    network.pop("_name_or_path", None)  # of this machine
+    config = UnmaskAdaptedConfig(
+        network=network,
+        vocab_size=rows,
+        width=width,
+        start=model.start,
+        mask_token_id=run.tokenizer.mask_id,
+        causal=model.causal,
+        tie_word_embeddings=model.tied,
+    )
+    return config, adapted_source()
 
 
 def _write_masked_lm(run: Run, model: MaskedLM, folder: Path) -> None:
@@ -147,11 +162,6 @@ def _write_masked_lm(run: Run, model: MaskedLM, folder: Path) -> None:
         raise UserError(f"{run.folder}: its weights are another network's")
     whole.save_pretrained(str(folder))
     run.tokenizer.save(folder)
-
-
-def _save_weights(weights: dict[str, torch.Tensor], folder: Path) -> None:
-    contiguous = {name: value.contiguous() for name, value in weights.items()}
-    write_whole(folder / "model.safetensors", save(contiguous, {"format": "pt"}))
 
 
 def _save_tokenizer(tokenizer: Tokenizer, config: Config, folder: Path, start: int | None) -> None:

@@ -11,15 +11,25 @@ from types import ModuleType
 
 from unmask.model.config import ModelConfig
 
-MODULES = (
+OWN = (
     "unmask.model.flops",
     "unmask.model.norm",
     "unmask.model.layers",
     "unmask.model.late",
+    "unmask.model.head",
     "unmask.model.network",
     "unmask.model.transformer",
+    "unmask.convert.prediction",
     "unmask.convert.modeling",
 )
+"""What a network of unmask is made of."""
+ADAPTED = (
+    "unmask.model.head",
+    "unmask.model.directions",
+    "unmask.convert.prediction",
+    "unmask.convert.adapted",
+)
+"""What a causal network of `transformers` that unmask has trained on is made of."""
 _HEAD = '''"""A masked diffusion language model, trained and written by unmask.
 
 This file is generated from unmask's own modules. It needs torch and transformers alone.
@@ -35,15 +45,23 @@ class ModelConfig:
 '''
 
 
-def modeling_source() -> str:
-    """The file's text."""
-    imports = {"from dataclasses import dataclass"}
+def own_source() -> str:
+    """The file's text for a network of unmask."""
+    return _joined(OWN, {"from dataclasses import dataclass"}, _config())
+
+
+def adapted_source() -> str:
+    """The file's text for a causal network of `transformers` that unmask has trained on."""
+    return _joined(ADAPTED, set(), "\n\n")
+
+
+def _joined(modules: tuple[str, ...], imports: set[str], before: str) -> str:
     bodies = []
-    for name in MODULES:
+    for name in modules:
         found, body = _split(import_module(name))
         imports |= found
         bodies.append(body)
-    return _HEAD + "\n" + "\n".join(sorted(imports)) + _config() + "\n\n".join(bodies)
+    return _HEAD + "\n" + "\n".join(sorted(imports)) + before + "\n\n\n".join(bodies) + "\n"
 
 
 def _split(module: ModuleType) -> tuple[set[str], str]:

@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unmask.base.errors import UserError
 from unmask.base.hub import loading, locate
+from unmask.model.directions import hidden_states
 from unmask.model.flops import pretrained_flops
+from unmask.model.head import Head
 from unmask.model.late import Bounds
-from unmask.model.network import Head, Network
+from unmask.model.network import Network
 
 VALID = (
     "a run's folder; the folder or hub name of a masked or causal language model with safetensors; "
@@ -54,6 +55,12 @@ class Pretrained(Network):
         self.adapters = False  # whether nothing else is trained
         self.head = _head_of(layer, never_predicted, vocab_size)
         self.register_state_dict_post_hook(_leave_out)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_not_missing)  # type: ignore[no-untyped-call]
+
+    @property
+    def tied(self) -> bool:
+        """Whether the head's weight is the embedding's."""
+        return any(p is self.head.weight for p in self.network.parameters())
 
     @property
     def layers(self) -> list[nn.Module]:
@@ -229,18 +236,7 @@ class CausalLM(Pretrained):
             (B, L, D); meaningless at padding.
         """
         causal = self.causal if causal is None else causal
-        length = x.shape[1]
-        if self.start is not None:
-            x = F.pad(x, (1, 0), value=self.start)
-            valid = None if valid is None else F.pad(valid, (1, 0), value=True)
-        if causal:  # no position sees the padding after it
-            x, mask = x[:, :length], None
-        else:  # a mask of all queries and keys is taken as it is, in place of the causal one
-            seen = x.new_ones(1, 1, dtype=torch.bool) if valid is None else valid
-            mask = seen[:, None, None, :].expand(-1, 1, x.shape[1], x.shape[1])
-        output = self.network(input_ids=x, attention_mask=mask, use_cache=False)
-        hidden: Tensor = output.last_hidden_state
-        return hidden[:, :length]
+        return hidden_states(self.network, x, valid, start=self.start, causal=causal)
 
     @torch.no_grad()
     def _check_directions(self, kind: str) -> None:
@@ -250,7 +246,10 @@ class CausalLM(Pretrained):
         other[0, _LOOKED_AT // 2] = 0
         for causal in (False, True):
             try:
-                states = [self.network_states(tokens, causal) for tokens in (x, other)]
+                states = [
+                    hidden_states(self.network, tokens, None, start=None, causal=causal)
+                    for tokens in (x, other)
+                ]
                 changed = (states[0] - states[1]).abs().amax(dim=(0, 2)) > 0
             except (RuntimeError, ValueError, TypeError, IndexError):  # no such mask
                 changed = torch.full((_LOOKED_AT,), causal)
@@ -260,13 +259,6 @@ class CausalLM(Pretrained):
                 raise UserError(
                     f"{kind}: its causal mask {what}, so it cannot become a masked diffusion model"
                 )
-
-    def network_states(self, x: Tensor, causal: bool) -> Tensor:
-        """Hidden states of tokens as they stand, without a start symbol, (B, L, D)."""
-        full = torch.ones(1, 1, x.shape[1], x.shape[1], dtype=torch.bool, device=x.device)
-        output = self.network(input_ids=x, attention_mask=None if causal else full, use_cache=False)
-        states: Tensor = output.last_hidden_state
-        return states
 
 
 def _head_of(layer: nn.Linear, never_predicted: Sequence[int], vocab_size: int) -> Head:
@@ -283,12 +275,19 @@ def _head_of(layer: nn.Linear, never_predicted: Sequence[int], vocab_size: int) 
 def _leave_out(module: nn.Module, state: dict[str, Tensor], prefix: str, _: Any) -> None:
     """Keep a weight that serves as embedding and as head once; of adapters, keep nothing else."""
     assert isinstance(module, Pretrained)
-    if any(p is module.head.weight for p in module.network.parameters()):
+    if module.tied:
         del state[f"{prefix}head.weight"]
     if module.adapters:
         for name, _weight in module.named_parameters():
             if _ADAPTER not in name:
                 state.pop(prefix + name, None)
+
+
+def _not_missing(module: nn.Module, keys: Any) -> None:
+    """Load what `_leave_out` has left: the embedding's weight is the head's."""
+    assert isinstance(module, Pretrained)
+    if module.tied and "head.weight" in keys.missing_keys:
+        keys.missing_keys.remove("head.weight")
 
 
 @torch.no_grad()

@@ -16,9 +16,10 @@ from torch.utils.checkpoint import checkpoint
 
 from unmask.model.config import ModelConfig
 from unmask.model.flops import training_flops
+from unmask.model.head import Head
 from unmask.model.late import Bounds, put, run_late
 from unmask.model.layers import Block, Convolution, Rotary
-from unmask.model.network import Head, Network
+from unmask.model.network import Network
 from unmask.model.norm import RMSNorm
 
 EMBEDDING_STD = 0.02

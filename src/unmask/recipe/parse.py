@@ -48,14 +48,25 @@ def parse_recipe(text: str) -> Recipe:
     return replace(recipe, main=recipe.main.changed(options, kind), shares=shares, mix=mix)
 
 
-def short_spec(text: str) -> str:
-    """A recipe's text without the parameters that its name says: `parse_recipe` reads the same."""
-    spec = parse_recipe(text).spec()
-    name, options = parse_spec(spec)
-    usual = parse_spec(RECIPES[name].spec())[1]
-    short = format_spec(name, {k: v for k, v in options.items() if usual.get(k) != v})
-    # Where a part is another one, what is left of the name's own parameters may not fit it.
-    return short if parse_recipe(short).spec() == spec else spec
+def short_spelling(text: str) -> str:
+    """A recipe without the parameters that its name alone stands for.
+
+    ``bell:mean=0.4,...`` with every parameter written out becomes ``bell:mean=0.4``.
+
+    Raises:
+        UserError: as `parse_recipe`.
+    """
+    recipe = parse_recipe(text).spec()
+    name, options = parse_spec(recipe)
+    for key in list(options):
+        fewer = {k: value for k, value in options.items() if k != key}
+        try:
+            same = parse_recipe(format_spec(name, fewer)).spec() == recipe
+        except UserError:  # another parameter is one of what this one chooses
+            same = False
+        if same:
+            options = fewer
+    return format_spec(name, options)
 
 
 AUTO = "auto"

@@ -16,7 +16,7 @@ from unmask.analyze.locality.window import (
     window_profile,
 )
 from unmask.data.blocks import Blocks
-from unmask.model.network import Head
+from unmask.model.head import Head
 
 V, LENGTH, MASK = 16, 32, 16
 
