@@ -40,14 +40,16 @@ bytes=("${books[@]}" bytes --train.learning-rate 4e-3)
 
 # The second wave: what may be added to the network, the optimiser and the shares, each alone.
 m=model. t=train.
-second=standard+${t}optimizer=adamw+$rate=4e-3+${t}warmup_steps=100+${t}steps=1600,standard,fast
-second+=,fast+${m}convolution=2,fast+${m}loops=2,fast+${m}zero_outputs=true,fast+${m}activation=relu2
-second+=,fast+${m}value_embedding=true,fast+${t}optimizer=normuon,fast+${t}optimizer=soap+$rate=3e-3
-second+=,fast+${t}embedding_rate=3,fast+${t}head_rate=0.3,fast+${t}schedule=wsd,fast:next-token=0.3
-second+=,fast:next-token=1@0/0@0.6,fast:next-token=1@0.2/0.1@0.2,narrow+${m}convolution=2
-second+=,ar,ar+${m}convolution=2,ar+${m}loops=2
+wave=standard+${t}optimizer=adamw+$rate=4e-3+${t}warmup_steps=100+${t}steps=1600
+leaders=$wave,fast,fast+${m}convolution=2+${t}optimizer=normuon
+wave+=,standard,fast,fast+${m}convolution=2,fast+${t}optimizer=normuon
+wave+=,fast+${m}convolution=2+${t}optimizer=normuon,fast+${m}value_embedding=true
+wave+=,fast+${t}optimizer=soap+$rate=3e-3,fast+${m}loops=2,fast+${m}zero_outputs=true
+wave+=,fast+${m}activation=relu2,fast+${t}embedding_rate=3,fast:next-token=1@0/0@0.6
+wave+=,narrow+${m}convolution=2,ar,ar+${m}convolution=2+${t}optimizer=normuon
 
-for stage in ${@:-bpe combined-bpe bytes leaders-bpe leaders-bytes other-corpus other-rates}; do
+for stage in ${@:-bpe combined-bpe bytes leaders-bpe leaders-bytes other-corpus other-rates \
+  second-wave convergence}; do
   case $stage in
     bpe) compare laboratory-bpe 1 "$every" "${bpe[@]}" ;;
     combined-bpe) compare laboratory-bpe 1 "$combined" "${bpe[@]}" ;;
@@ -60,12 +62,14 @@ for stage in ${@:-bpe combined-bpe bytes leaders-bpe leaders-bytes other-corpus 
         "standard+$rate=4e-3,fast+$rate=4e-3,standard+$rate=16e-3,fast+$rate=16e-3" "${bpe[@]}"
       ;;
     second-wave)
-      compare second-wave 1 "$second" "${books[@]}" bpe:2048 --train.steps 400 \
-        --train.precision fp32 --train.no-compile --train.save-every 300 --validation.every 25
+      second=("${books[@]}" bpe:2048 --train.steps 400 --train.precision fp32 --train.no-compile
+        --train.save-every 300 --validation.every 25)
+      compare second-wave 1 "$wave" "${second[@]}"
+      compare second-wave 3 "$leaders" "${second[@]}"
       ;;
     # To convergence: 0.2 million parameters on bytes, 20,000 steps of 16 x 128.
     convergence)
-      compare convergence 1 "standard,fast,fast:standard=0@0.7/1@1,narrow" "${books[@]}" bytes \
+      compare convergence 1 "standard,fast,fast:standard=0@0.7/1@1" "${books[@]}" bytes \
         --model.layers 3 --model.width 64 --model.heads 2 --train.batch-size 16 \
         --train.steps 20000 --train.learning-rate 4e-3 --train.schedule wsd \
         --train.precision fp32 --train.save-every 2000 --train.keep 2 --validation.every 1000 \
