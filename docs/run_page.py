@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"steps": 4, "every": 2, "blocks": 16, "gradient-blocks": 3, "restarts": 2}
 """Numbers that take the place of those behind these names, in options and in YAML."""
 
-COLUMNS = 84
+COLUMNS = 80
 """Of a line of output: more do not fit beside the site's navigation."""
 
 _BLOCK = re.compile(
@@ -136,6 +136,7 @@ def _without_machine(printed: str, folder: Path) -> str:
     printed = printed.replace(f"{folder}{os.sep}", "").replace(str(folder), ".")
     printed = re.sub(r" {2}[\d,]+ tokens/s, \S+ TFLOP/s(, \d+%)?", "", printed)
     printed = re.sub(r"\b\d+\.\d s$", "... s", printed, flags=re.M)
+    printed = re.sub(r"^─+( .+ )─+$", r"────────\1────────", printed, flags=re.M)
     shown = "".join(
         c if c == "\n" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in printed
     )
