@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"steps": 4, "every": 2, "blocks": 16, "gradient-blocks": 3, "restarts": 2}
 """Numbers that take the place of those behind these names, in options and in YAML."""
+
+COLUMNS = 80
+"""Of a line of output: more do not fit beside the site's navigation."""
 
 _BLOCK = re.compile(
     r"^```bash\n(?P<commands>.*?)^```\n(?:\n(?P<fence>`{3,})text\n(?P<output>.*?)^(?P=fence)\n)?",
@@ -132,10 +136,18 @@ def _without_machine(printed: str, folder: Path) -> str:
     printed = printed.replace(f"{folder}{os.sep}", "").replace(str(folder), ".")
     printed = re.sub(r" {2}[\d,]+ tokens/s, \S+ TFLOP/s(, \d+%)?", "", printed)
     printed = re.sub(r"\b\d+\.\d s$", "... s", printed, flags=re.M)
+    printed = re.sub(r"^─+( .+ )─+$", r"────────\1────────", printed, flags=re.M)
     shown = "".join(
         c if c == "\n" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in printed
     )
-    return "".join(f"{line.rstrip()}\n" for line in shown.splitlines())
+    return "".join(f"{line}\n" for long in shown.splitlines() for line in _wrapped(long.rstrip()))
+
+
+def _wrapped(line: str) -> list[str]:
+    """A line as a narrow terminal shows it, between words; the rows of a table stay whole."""
+    if len(line) <= COLUMNS or "│" in line or "━" in line:
+        return [line]
+    return textwrap.wrap(line, COLUMNS, break_long_words=False, break_on_hyphens=False)
 
 
 def main() -> None:
