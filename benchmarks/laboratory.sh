@@ -49,7 +49,7 @@ wave+=,fast+${m}activation=relu2,fast+${t}embedding_rate=3,fast:next-token=1@0/0
 wave+=,narrow+${m}convolution=2,ar,ar+${m}convolution=2+${t}optimizer=normuon
 
 for stage in ${@:-bpe combined-bpe bytes leaders-bpe leaders-bytes other-corpus other-rates \
-  second-wave convergence}; do
+  second-wave second-wave-seeds convergence}; do
   case $stage in
     bpe) compare laboratory-bpe 1 "$every" "${bpe[@]}" ;;
     combined-bpe) compare laboratory-bpe 1 "$combined" "${bpe[@]}" ;;
@@ -61,11 +61,13 @@ for stage in ${@:-bpe combined-bpe bytes leaders-bpe leaders-bytes other-corpus 
       compare other-rates 1 \
         "standard+$rate=4e-3,fast+$rate=4e-3,standard+$rate=16e-3,fast+$rate=16e-3" "${bpe[@]}"
       ;;
-    second-wave)
+    second-wave | second-wave-seeds)
       second=("${books[@]}" bpe:2048 --train.steps 400 --train.precision fp32 --train.no-compile
         --train.save-every 300 --validation.every 25)
-      compare second-wave 1 "$wave" "${second[@]}"
-      compare second-wave 3 "$leaders" "${second[@]}"
+      case $stage in
+        second-wave) compare second-wave 1 "$wave" "${second[@]}" ;;
+        *) compare second-wave 3 "$leaders" "${second[@]}" ;;
+      esac
       ;;
     # To convergence: 0.2 million parameters on bytes, 20,000 steps of 16 x 128.
     convergence)
