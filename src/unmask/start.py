@@ -7,7 +7,7 @@ import torch
 
 from unmask.base.errors import UserError
 from unmask.config import Config, with_options
-from unmask.data.tokenizers import HubTokenizer, Tokenizer
+from unmask.data.tokenizers import HubTokenizer, Tokenizer, hub_tokenizer
 from unmask.model.config import AdaptConfig
 from unmask.model.pretrained import (
     CausalLM,
@@ -26,6 +26,8 @@ from unmask.recipe.parse import parse_recipe
 
 _NEW_TOKENS = 2
 """At most: a mask and a separator, which a tokenizer without them is given."""
+_SAME_TOKENS = 0.99
+"""Of a model's tokens, what a tokenizer of one's own must keep: a few may have been renamed."""
 NETWORK = "network"
 """Folder of a run that holds the configuration of a network of `transformers`."""
 
@@ -38,22 +40,46 @@ def settle_pretrained(config: Config) -> Config:
     Raises:
         UserError: the model is not there or no language model, or cannot do what the rest asks.
     """
-    assert config.init is not None
-    causal = is_causal_lm(config.init)
+    name = config.init
+    assert name is not None
+    causal = is_causal_lm(name)
     if config.model.late or config.model.shift:
         raise UserError("model.late and model.shift are for networks of unmask, not for init")
     recipe = parse_recipe(config.recipe) if "auto" not in config.recipe else None
     if recipe is not None and recipe.start_symbol and not (causal and config.adapt.keep_shift):
-        why = "adapt.keep_shift is off" if causal else f"{config.init} is a masked language model"
+        why = "adapt.keep_shift is off" if causal else f"{name} is a masked language model"
         raise UserError(f"recipe {recipe.name} trains autoregressively too, but {why}")
     if config.corpus.tokenizer.startswith("bpe:"):
         raise UserError(
-            f"corpus.tokenizer {config.corpus.tokenizer}: {config.init} has a tokenizer of its "
+            f"corpus.tokenizer {config.corpus.tokenizer}: {name} has a tokenizer of its "
             "own; leave it out, or name the folder of that one"
         )
     if config.corpus.tokenizer == "bytes":
-        config = with_options(config, {"corpus.tokenizer": config.init})
+        config = with_options(config, {"corpus.tokenizer": name})
+    elif config.corpus.tokenizer != name:
+        _check_vocabulary(config.corpus.tokenizer, name)
+    if not causal:
+        check_mask(hub_tokenizer(config.corpus.tokenizer), name)
     return config
+
+
+def _check_vocabulary(tokenizer: str, name: str) -> None:
+    """Make sure that a tokenizer gives a model's tokens the ids that the model knows them by.
+
+    Raises:
+        UserError: it is another model's.
+    """
+    given = hub_tokenizer(tokenizer).of_transformers().get_vocab()
+    try:
+        known = hub_tokenizer(name).of_transformers().get_vocab()
+    except UserError:  # the model has come without one, which is why another is named
+        return
+    same = sum(given.get(token) == i for token, i in known.items())
+    if same < _SAME_TOKENS * len(known):
+        raise UserError(
+            f"corpus.tokenizer {tokenizer}: it knows {same:,} of the {len(known):,} tokens of "
+            f"{name} by the same id, so it is another model's; leave it out"
+        )
 
 
 def start_from(config: Config, tokenizer: Tokenizer, folder: Path | None) -> Pretrained:
