@@ -287,6 +287,41 @@ def test_the_trainer_of_transformers_evaluates_by_the_bound(tmp_path: Path) -> N
     assert evaluated("bell") == pytest.approx(np.log(MASK), rel=0.1)
 
 
+def test_a_collator_cannot_tell_the_step_that_its_rows_are_for(tmp_path: Path) -> None:
+    """Why the example hides tokens in `compute_loss`: batches are collated ahead of their step."""
+    from transformers import TrainingArguments
+
+    theirs = example("transformers_trainer")
+    collated: dict[int, int] = {}
+    trained: dict[int, int] = {}
+
+    class Watched(theirs.MaskedTrainer):  # type: ignore[misc,name-defined]
+        def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kw: Any):  # type: ignore[no-untyped-def]
+            trained[int(inputs["input_ids"][0, 0])] = self.state.global_step
+            return super().compute_loss(model, inputs, *args, **kw)
+
+    def collate(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        x = torch.stack([row["input_ids"] for row in rows])
+        collated[int(x[0, 0])] = trainer.state.global_step
+        return {"input_ids": x, "attention_mask": x >= 0, "labels": x}
+
+    model, _ = made()
+    trainer = Watched(
+        model,
+        TrainingArguments(
+            str(tmp_path), max_steps=4, per_device_train_batch_size=1, save_strategy="no",
+            report_to="none", disable_tqdm=True, use_cpu=True, remove_unused_columns=False,
+        ),
+        data_collator=collate,
+        train_dataset=[{"input_ids": torch.full((6,), i)} for i in range(8)],
+        recipe="standard",
+        mask_id=MASK,
+    )  # fmt: skip
+    trainer.train()
+    assert sorted(trained.values()) == [0, 1, 2, 3]
+    assert any(collated[row] != step for row, step in trained.items())
+
+
 PAGE = (ROOT / "docs" / "interop.md").read_text()
 
 

@@ -2,12 +2,14 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from in_process import train_here
 from tiny_networks import make
@@ -134,27 +136,68 @@ BAD: list[tuple[list[Any], str]] = [
     (["--init", "MODEL", "--corpus.block-size", 128], "reads at most 128 tokens"),
     (["--init", "MODEL", "--corpus.tokenizer", "bpe:270"], "has a tokenizer of its own"),
     (["--adapt.lora", 4], "need init, a pretrained model"),
-    (["--init", "PICKLED"], "cannot load .* valid: "),
+    (["--init", "PICKLED"], "pytorch_model.bin would have to be unpickled.* valid: "),
+    (["--init", "UNMASKED", "--recipe", "bell"], "UNMASKED has no mask token"),
+    (["--init", "ADAPTER"], "holds adapters without the model that they adapt"),
+    (["--init", "HEAD-TIED"], "ties the output layer to the embedding .* two that differ"),
+    (["--init", "HEAD-ALIKE"], "ties the output layer to the embedding .* two that differ"),
+    (["--init", "HEAD"], "lm_head.weight is 260 x 32, and its config.json asks for 257 x 32"),
+    (["--init", "EMBEDDING"], "embed_tokens.weight is 260 x 32, and its config.json asks for 257"),
+    (["--init", "MODEL", "--corpus.tokenizer", "OTHER"], "of the .* it is another model's"),
+    (["--init", "BERT", "--recipe", "bell", "--corpus.tokenizer", "OTHER"], "another model's"),
 ]
+
+
+def damaged(kind: str, folder: Path, weight: str, like: str, rows: int) -> None:
+    """A model whose file holds one weight of another size, or of other values."""
+    file = make(kind, folder) / "model.safetensors"
+    weights = load_file(file)
+    weights[weight] = weights[like].new_ones(len(weights[like]) + rows, weights[like].shape[1])
+    save_file(weights, file, {"format": "pt"})
+
+
+EMBEDDING = "model.embed_tokens.weight"
+MAKE: dict[str, Callable[[Path], object]] = {
+    "MODEL": lambda folder: make("gpt2", folder),
+    "BERT": lambda folder: make("bert", folder),
+    "HEAD": lambda folder: damaged("llama-untied", folder, "lm_head.weight", EMBEDDING, 3),
+    "HEAD-TIED": lambda folder: damaged("llama", folder, "lm_head.weight", EMBEDDING, 3),
+    "HEAD-ALIKE": lambda folder: damaged("llama", folder, "lm_head.weight", EMBEDDING, 0),
+    "EMBEDDING": lambda folder: damaged("llama", folder, EMBEDDING, EMBEDDING, 3),
+}
 
 
 @pytest.mark.parametrize(("words", "message"), BAD)
 def test_what_cannot_be(
-    words: list[Any], message: str, unmask: Call, options: list[object], tmp_path: Path
-) -> None:
-    import re
+    words: list[Any], message: str, unmask: Call, options: list[object], tmp_path: Path,
+    tokenizer_folders: dict[str, Path], capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def made(word: object) -> object:
+        folder = tmp_path / str(word)
+        if word == "OTHER":
+            return tokenizer_folders["gpt2"]
+        if word == "PICKLED":
+            weights = load_file(make("gpt2", folder) / "model.safetensors")
+            (folder / "model.safetensors").unlink()
+            torch.save(weights, folder / "pytorch_model.bin")
+        elif word == "UNMASKED":
+            file = make("bert", folder) / "tokenizer_config.json"
+            kept = {k: v for k, v in json.loads(file.read_text()).items() if k != "mask_token"}
+            file.write_text(json.dumps(kept))
+        elif word == "ADAPTER":
+            folder.mkdir()
+            (folder / "adapter_config.json").write_text("{}")
+        elif word in MAKE:
+            MAKE[str(word)](folder)
+        else:
+            return word
+        return folder
 
-    if "PICKLED" in words:
-        folder = make("gpt2", tmp_path / "PICKLED")
-        (folder / "model.safetensors").unlink()
-        torch.save({}, folder / "pytorch_model.bin")
-    if "MODEL" in words:
-        make("gpt2", tmp_path / "MODEL")
-    if "BERT" in words:
-        make("bert", tmp_path / "BERT")
-    named = [tmp_path / w if w in ("MODEL", "BERT", "PICKLED") else w for w in words]
+    named = [made(word) for word in words]
+    capsys.readouterr()  # what making it has printed
     status, text = unmask("train", "--run", tmp_path / "run", *options, *named)
     assert status == BAD_INPUT and re.search(message, text), text
+    assert "Traceback" not in text and "Notes:" not in text
     assert not (tmp_path / "run").exists()
 
 

@@ -10,8 +10,8 @@ from unmask.model.flops import training_flops
 from unmask.model.network import parameter_count
 from unmask.recipe.parse import parse_recipe
 from unmask.recipe.recipe import Portion
-from unmask.run import is_run, predicts_before_place
-from unmask.start import outline
+from unmask.run import predicts_before_place
+from unmask.start import outline, pretrained_name
 from unmask.train.device import PEAKS
 from unmask.train.optim import KEPT
 
@@ -65,7 +65,7 @@ def cost_of(config: Config, vocab_size: int) -> Cost:
             no model that can be had.
     """
     model, length = config.model, config.corpus.block_size
-    if config.init is not None and not is_run(config.init):
+    if pretrained_name(config) is not None:
         return _cost_of_pretrained(config)
     inner = model.inner_parameters
     parameters = inner + (2 + model.value_embedding) * vocab_size * model.width

@@ -34,7 +34,7 @@ from unmask.config import Config, differences, load_config, save_config, with_op
 from unmask.data.information import mutual_information, read_text
 from unmask.data.load import Data, load_data
 from unmask.data.recorded import RECORD, check_same_tokenizer
-from unmask.data.tokenizers import Tokenizer, saved_tokenizer
+from unmask.data.tokenizers import ByteTokenizer, Tokenizer, saved_tokenizer
 from unmask.model.network import Network, parameter_count
 from unmask.model.transformer import Transformer
 from unmask.recipe.auto import recommended_bell
@@ -42,8 +42,11 @@ from unmask.recipe.parse import is_auto, parse_recipe, short_spelling, with_bell
 from unmask.start import (
     NETWORK,
     check_adapt,
+    is_run,
+    pretrained_name,
     save_structure,
     settle_pretrained,
+    settle_trained_on,
     start_from,
 )
 from unmask.train.checkpoint import Checkpoint, Progress, checkpoint_steps, find_checkpoint
@@ -213,12 +216,26 @@ def build_model(config: Config, tokenizer: Tokenizer, folder: Path | None = None
     Raises:
         UserError: what ``init`` names cannot be loaded, or cannot be trained so.
     """
-    pretrained = config.init is not None and not is_run(config.init)
-    if pretrained if folder is None else (folder / NETWORK).is_dir():
-        return start_from(config, tokenizer, folder)
+    before = _run_before(config) if folder is None else None
+    known = folder or before  # a run whose network it is
+    if config.init is not None if known is None else (known / NETWORK).is_dir():
+        network: Network = start_from(config, tokenizer, known)
+    else:
+        network = _own_network(config, tokenizer)
+    if before is not None:
+        network.load_state_dict(open_run(before).model.state_dict())
+    return network
+
+
+def _run_before(config: Config) -> Path | None:
+    """The run that a run begins from, if it does from one."""
+    return Path(config.init) if config.init is not None and is_run(config.init) else None
+
+
+def _own_network(config: Config, tokenizer: Tokenizer) -> Transformer:
     recipe, model = parse_recipe(config.recipe), config.model
     start = predicts_before_place(config)
-    network = Transformer(
+    return Transformer(
         model,
         tokenizer.vocab_size,
         tokenizer.never_predicted,
@@ -227,20 +244,12 @@ def build_model(config: Config, tokenizer: Tokenizer, folder: Path | None = None
         start=tokenizer.mask_id if start else None,
         seed=config.seed,
     )
-    if config.init is not None and folder is None:
-        network.load_state_dict(open_run(Path(config.init)).model.state_dict())
-    return network
-
-
-def is_run(name: str) -> bool:
-    """Whether that is the folder of a run."""
-    return (Path(name) / "config.yaml").is_file()
 
 
 def settle_start(config: Config) -> Config:
     """Complete the configuration of a run that starts from trained weights.
 
-    From a run it takes the network's shape and the tokenizer.
+    From a run it takes the network and the tokenizer.
 
     Raises:
         UserError: there is no such model, or it cannot do what the rest of the configuration asks.
@@ -251,8 +260,11 @@ def settle_start(config: Config) -> Config:
     if not is_run(config.init):
         return settle_pretrained(config)
     before = load_config(Path(config.init) / "config.yaml")
-    if (Path(config.init) / NETWORK).is_dir():
-        raise UserError(f"init: the run {config.init} has a pretrained network: init from that")
+    kept = Path(config.init) / ("" if is_export(Path(config.init)) else "tokenizer")
+    own_bytes = isinstance(saved_tokenizer(kept), ByteTokenizer)
+    config = with_options(config, {"corpus.tokenizer": "bytes" if own_bytes else str(kept)})
+    if pretrained_name(config) is not None:
+        return settle_trained_on(config, before)
     shift = predicts_before_place(before)
     if parse_recipe(config.recipe).start_symbol and not shift:
         raise UserError(
@@ -260,12 +272,7 @@ def settle_start(config: Config) -> Config:
             f"{config.recipe.partition(':')[0]} at the place before; valid: a recipe without "
             "next-token"
         )
-    kept = Path(config.init) / ("" if is_export(Path(config.init)) else "tokenizer")
-    tokenizer = "bytes" if saved_tokenizer(kept).vocab_size == 258 else str(kept)
-    return with_options(
-        config,
-        {"model": {**before.model.model_dump(), "shift": shift}, "corpus.tokenizer": tokenizer},
-    )
+    return with_options(config, {"model": {**before.model.model_dump(), "shift": shift}})
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 
 from unmask.base.errors import UserError
 from unmask.config import Config, with_options
-from unmask.data.tokenizers import HubTokenizer, Tokenizer
+from unmask.data.tokenizers import HubTokenizer, Tokenizer, hub_tokenizer
 from unmask.model.config import AdaptConfig
 from unmask.model.pretrained import (
     CausalLM,
@@ -26,6 +26,8 @@ from unmask.recipe.parse import parse_recipe
 
 _NEW_TOKENS = 2
 """At most: a mask and a separator, which a tokenizer without them is given."""
+_SAME_TOKENS = 0.99
+"""Of a model's tokens, what a tokenizer of one's own must keep: a few may have been renamed."""
 NETWORK = "network"
 """Folder of a run that holds the configuration of a network of `transformers`."""
 
@@ -38,22 +40,89 @@ def settle_pretrained(config: Config) -> Config:
     Raises:
         UserError: the model is not there or no language model, or cannot do what the rest asks.
     """
-    assert config.init is not None
-    causal = is_causal_lm(config.init)
+    name = config.init
+    assert name is not None
+    causal = is_causal_lm(name)
+    _check_network(config, name, causal)
+    if config.corpus.tokenizer.startswith("bpe:"):
+        raise UserError(
+            f"corpus.tokenizer {config.corpus.tokenizer}: {name} has a tokenizer of its "
+            "own; leave it out, or name the folder of that one"
+        )
+    if config.corpus.tokenizer == "bytes":
+        config = with_options(config, {"corpus.tokenizer": name})
+    elif config.corpus.tokenizer != name:
+        _check_vocabulary(config.corpus.tokenizer, name)
+    if not causal:
+        check_mask(hub_tokenizer(config.corpus.tokenizer), name)
+    return config
+
+
+def settle_trained_on(config: Config, before: Config) -> Config:
+    """Complete the configuration of a run that starts from a run's network of `transformers`.
+
+    Args:
+        config: of the new run.
+        before: of the run that ``init`` names, or of its export.
+
+    Raises:
+        UserError: that run holds adapters alone, or its network cannot do what is asked.
+    """
+    name, network = config.init, pretrained_name(config)
+    assert name is not None and network is not None
+    if before.adapt.lora:
+        raise UserError(
+            f"init: the run {name} holds adapters alone; convert it, and init from that"
+        )
+    if config.adapt.lora:
+        raise UserError("adapt.lora needs init to be a model of transformers, and no run")
+    config = with_options(config, {"adapt.keep_shift": before.adapt.keep_shift})
+    _check_network(config, name, is_causal_lm(network))
+    return config
+
+
+def is_run(name: str) -> bool:
+    """Whether that is the folder of a run."""
+    return (Path(name) / "config.yaml").is_file()
+
+
+def pretrained_name(config: Config) -> str | None:
+    """Where the network of `transformers` that a run begins with has its configuration.
+
+    None: it begins with a network of unmask.
+    """
+    if config.init is None or not is_run(config.init):
+        return config.init
+    kept = Path(config.init) / NETWORK
+    return str(kept) if kept.is_dir() else None
+
+
+def _check_network(config: Config, name: str, causal: bool) -> None:
     if config.model.late or config.model.shift:
         raise UserError("model.late and model.shift are for networks of unmask, not for init")
     recipe = parse_recipe(config.recipe) if "auto" not in config.recipe else None
     if recipe is not None and recipe.start_symbol and not (causal and config.adapt.keep_shift):
-        why = "adapt.keep_shift is off" if causal else f"{config.init} is a masked language model"
+        why = "adapt.keep_shift is off" if causal else f"{name} is a masked language model"
         raise UserError(f"recipe {recipe.name} trains autoregressively too, but {why}")
-    if config.corpus.tokenizer.startswith("bpe:"):
+
+
+def _check_vocabulary(tokenizer: str, name: str) -> None:
+    """Make sure that a tokenizer gives a model's tokens the ids that the model knows them by.
+
+    Raises:
+        UserError: it is another model's.
+    """
+    given = hub_tokenizer(tokenizer).of_transformers().get_vocab()
+    try:
+        known = hub_tokenizer(name).of_transformers().get_vocab()
+    except UserError:  # the model has come without one, which is why another is named
+        return
+    same = sum(given.get(token) == i for token, i in known.items())
+    if same < _SAME_TOKENS * len(known):
         raise UserError(
-            f"corpus.tokenizer {config.corpus.tokenizer}: {config.init} has a tokenizer of its "
-            "own; leave it out, or name the folder of that one"
+            f"corpus.tokenizer {tokenizer}: it knows {same:,} of the {len(known):,} tokens of "
+            f"{name} by the same id, so it is another model's; leave it out"
         )
-    if config.corpus.tokenizer == "bytes":
-        config = with_options(config, {"corpus.tokenizer": config.init})
-    return config
 
 
 def start_from(config: Config, tokenizer: Tokenizer, folder: Path | None) -> Pretrained:
@@ -62,7 +131,8 @@ def start_from(config: Config, tokenizer: Tokenizer, folder: Path | None) -> Pre
     Args:
         config: settled.
         tokenizer: the run's.
-        folder: the run's, whose checkpoint will bring the weights; None: they are the model's own.
+        folder: of a run, this one or the one that ``init`` names, whose checkpoint will bring the
+            weights; None: they are the model's own.
 
     Raises:
         UserError: it cannot be loaded, does not go with the tokenizer, or cannot look both ways.
@@ -116,10 +186,10 @@ def outline(config: Config) -> Pretrained:
     Raises:
         UserError: ``init`` names no model that can be had.
     """
-    assert config.init is not None
-    causal = is_causal_lm(config.init)
+    name = pretrained_name(config)
+    assert name is not None
     with torch.device("meta"):
-        network = unlearnt(config.init, causal)
+        network = unlearnt(name, is_causal_lm(name))
     layer = network.get_output_embeddings()
     model = Outline(network, layer, [], layer.out_features)
     if config.adapt.lora:

@@ -1,5 +1,6 @@
 """Causal models of `transformers` that unmask has trained on, written and opened again."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,11 @@ def logits_of(model: Any, run: Run) -> torch.Tensor:
     ids = F.pad(x, (1, 0), value=run.model.start or 0)[:, :-1]
     logits = model(input_ids=ids).logits
     return logits[valid]
+
+
+def bounds(run: Path) -> list[float]:
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [line["nelbo"] for line in lines if line["kind"] == "eval"]
 
 
 @pytest.mark.parametrize(
@@ -147,6 +153,28 @@ def test_adapters_are_merged(converted: Convert) -> None:
     assert opened.config.adapt.lora == 0
     with pytest.raises(UserError, match="holds adapters of"):
         open_run(folder)
+
+
+@pytest.mark.parametrize("exported", [True, False])
+def test_training_goes_on_from_it_in_a_new_run(
+    exported: bool, converted: Convert, unmask: Call, corpus: Path, tmp_path: Path
+) -> None:
+    run, model = converted("llama", "--recipe", "fast")
+    again, options = (
+        tmp_path / "again",
+        ["--corpus.source", corpus, "--validation.blocks", 8, "--validation.draws", 2],
+    )
+    begin = ["train", "--init", model if exported else run, "--run", again, *options]
+    begin += ["--corpus.block-size", 32, "--train.batch-size", 4, "--train.precision", "fp32"]
+    status, text = unmask(*begin, "--recipe", "bell", "--train.steps", 1, "--train.device", "cpu")
+    assert status == 0, text
+    assert bounds(again)[0] == pytest.approx(bounds(run)[-1], abs=1e-5)
+    before, after = open_run(run), open_run(again, "1")
+    assert before.model.start == after.model.start and after.config.adapt.lora == 0
+    assert unmask("train", "--run", again, "--resume", "--train.steps", 2)[0] == 0
+    assert unmask("sample", again, "--length", 4, "--num", 1)[0] == 0
+    status, text = unmask(*begin[:3], "--run", tmp_path / "no", *options, "--adapt.lora", 2)
+    assert status == 2 and "--adapt.lora needs init to be a model of transformers" in text
 
 
 def test_it_can_be_learnt_from_and_generates(converted: Convert) -> None:

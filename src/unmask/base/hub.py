@@ -54,6 +54,34 @@ def loading(name: str, what: str, valid: str) -> Iterator[None]:
         raise UserError(f"cannot load {what} {name!r}: {reason}; valid: {valid}") from error
 
 
+def check_weights(name: str, what: str, valid: str) -> None:
+    """Make sure that a local folder holds a model, and not in files that would be unpickled.
+
+    Args:
+        name: the folder; a name on the hub is left to the library that loads it.
+        what, valid: as of `loading`.
+
+    Raises:
+        UserError: it holds adapters without their model, or pickled weights alone.
+    """
+    try:
+        files = {path.name for path in Path(name).iterdir()}
+    except (OSError, ValueError):  # it is no folder
+        return
+    if "adapter_config.json" in files and "config.json" not in files:
+        raise UserError(
+            f"cannot load {what} {name!r}: it holds adapters without the model that they adapt; "
+            f"merge them into that one first; valid: {valid}"
+        )
+    pickled = sorted(file for file in files if file.endswith((".bin", ".pt", ".pth", ".ckpt")))
+    weights = any(file.endswith((".safetensors", ".gguf")) for file in files)
+    if pickled and not weights:
+        raise UserError(
+            f"cannot load {what} {name!r}: {pickled[0]} would have to be unpickled, which runs "
+            f"whatever code is in it; convert it to safetensors; valid: {valid}"
+        )
+
+
 def locate(spec: str, what: str, valid: str) -> tuple[str, str | None]:
     """The folder or hub name that a model's name stands for, and the GGUF file in it, if it is one.
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unmask.base.errors import UserError
-from unmask.base.hub import PACKAGED, loading, locate
+from unmask.base.hub import PACKAGED, check_weights, loading, locate
 from unmask.data.tokenizers import HubTokenizer
 
 DEFAULT_JUDGE = PACKAGED
@@ -161,6 +161,7 @@ def load_judge(spec: str = DEFAULT_JUDGE, device: torch.device | None = None) ->
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
 
     name, gguf = locate(spec, "judge", _VALID)
+    check_weights(name, "judge", _VALID)
     options: dict[str, Any] = {"trust_remote_code": False}
     if gguf is not None:
         options["gguf_file"] = gguf

@@ -5,14 +5,15 @@ which token stands at a masked position. A causal one (Llama, Qwen, GPT-2 ...) b
 attention looks both ways; it goes on predicting each token at the position before it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unmask.base.errors import UserError
-from unmask.base.hub import loading, locate
+from unmask.base.hub import check_weights, loading, locate
 from unmask.model.directions import hidden_states
 from unmask.model.flops import pretrained_flops
 from unmask.model.head import Head
@@ -354,21 +355,58 @@ def load_causal_network(name: str) -> Any:
 def _load(kind: Any, name: str, what: str, valid: str) -> Any:
     place, gguf = locate(name, what, valid)
     config = _config(name)
-    with loading(place, what, valid):
-        network, info = kind.from_pretrained(
-            place,
-            config=config,
-            use_safetensors=None if gguf else True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-            **({"gguf_file": gguf} if gguf else {}),
+    two_heads = UserError(
+        f"{name} is damaged: its config.json ties the output layer to the embedding "
+        "(tie_word_embeddings), and its file holds two that differ; set it to false there if they "
+        "are meant to"
+    )
+    with loading(place, what, valid), _quietly():  # what matters of its report is told below
+        try:
+            network, info = kind.from_pretrained(
+                place,
+                config=config,
+                use_safetensors=None if gguf else True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **({"gguf_file": gguf} if gguf else {}),
+            )
+        except NotImplementedError:  # it compares the two, one of which it could not read
+            raise two_heads from None
+    if info["mismatched_keys"]:
+        weight, there, wanted = sorted(info["mismatched_keys"])[0]
+        raise UserError(
+            f"{name} is damaged: its {weight} is {_size(there)}, and its config.json asks for "
+            f"{_size(wanted)}; where tokens were added, embedding, output layer and vocab_size "
+            "must have grown alike"
         )
     if info["missing_keys"]:
         raise UserError(
             f"{name} lacks weights of a {what}, {sorted(info['missing_keys'])[0]} for one"
         )
+    layer = network.get_output_embeddings()
+    tied = getattr(config, "tie_word_embeddings", False) and layer is not None
+    if tied and layer.weight is not network.get_input_embeddings().weight:
+        raise two_heads
     return network
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep warnings of `transformers` back."""
+    from transformers.utils import logging  # noqa: PLC0415
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _config(name: str) -> Any:
@@ -376,6 +414,7 @@ def _config(name: str) -> Any:
     from transformers import AutoConfig  # noqa: PLC0415
 
     place, gguf = locate(name, "model", VALID)
+    check_weights(place, "model", VALID)
     with loading(place, "model", VALID):
         config = AutoConfig.from_pretrained(
             place, trust_remote_code=False, **({"gguf_file": gguf} if gguf else {})
