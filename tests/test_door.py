@@ -1,20 +1,29 @@
 """The door: help without torch, results byte for byte, every early end a line and a status."""
 
 import errno
+import io
 import json
 import os
+import re
 import resource
 import shlex
 import signal
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import Progress
+from rich.rule import Rule
 from rich.table import Table
+from rich.text import Text
 
 import unmask
 from unmask.base.console import PlainConsole
@@ -33,6 +42,7 @@ from unmask.cli.train import TrainArguments
 
 Call = Callable[..., tuple[int, str]]
 PYTHON = [sys.executable, "-m", "unmask"]
+OVERRIDES = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 ODD = "\ttab [b]bold[/b] :smile: [/] \x07\x1b[31mred\x1b[0m\r " + "long " * 60 + "¶ é 中 end"
 
 
@@ -206,6 +216,7 @@ def test_results_go_out_byte_for_byte(text: str) -> None:
 def test_no_control_character_reaches_a_terminal(text: str) -> None:
     shown = visible(text)
     assert all(c in "\t\n" or (c >= " " and not "\x7f" <= c <= "\x9f") for c in shown)
+    assert not any(unicodedata.bidirectional(c) in OVERRIDES for c in shown)
     assert visible(shown) == shown
     if text.isprintable():
         assert shown == text
@@ -228,6 +239,65 @@ def test_a_console_prints_strings_as_they_are(
     out = capsys.readouterr().out
     assert out.count("a [b]x[/b] :smile: 3.5") == 2
     assert ("\x1b[2J" in out) != terminal
+
+
+FORGED = "\x1b]0;title\x07 \x1b[2J \x9b31m \u202eeno \u2066two\r end"
+"""What a model of bytes may say: it renames the window, clears it, turns the text around."""
+
+
+class Terminal(io.StringIO):
+    """A standard output that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def shown(self) -> str:
+        """What came, without the signs with which `rich` itself styles and moves."""
+        return re.sub(r"\x1b\[\??[0-9;]*[AKhlm]", "", self.getvalue())
+
+
+def open_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """To be called in the test itself: `pytest` sets the streams anew after the fixtures."""
+    stream = Terminal()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr(sys, "stdout", stream)
+    return stream
+
+
+def test_no_text_moves_a_terminal_whatever_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = open_terminal(monkeypatch)
+    console = PlainConsole()
+    assert console.is_terminal
+    table = Table("text", caption=FORGED)
+    table.add_row(Text(FORGED))
+    for held in (FORGED, Text(FORGED), table, Panel(Text(FORGED), title=FORGED), Rule(FORGED)):
+        console.print(held, soft_wrap=True)
+    with Live(Text(FORGED), console=console), console.status(FORGED):
+        pass
+    with Progress(console=console) as bar:
+        bar.add_task(FORGED, total=1)
+    assert terminal.shown().count("eno") > len(("as above", "live", "status", "bar"))
+    assert not re.findall(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202e\u2066]", terminal.shown())
+
+
+def test_texts_of_a_model_are_shown_on_a_terminal_and_kept_in_a_file(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = open_terminal(monkeypatch)
+
+    def sample(run: object, *, on_step: Callable[[torch.Tensor], None], **_: object) -> list[str]:
+        on_step(torch.tensor([list(FORGED.encode())]))
+        return [FORGED]
+
+    monkeypatch.setattr("unmask.sample.sample", sample)
+    for options in ([], ["--watch"], ["--json"]):
+        assert main(["sample", str(run), "--num", "1", *options]) == 0
+    assert terminal.shown().count("␛[2J") >= len(("plain", "watched", "plain again"))
+    assert "\\u001b[2J" in terminal.shown() and "<202e>eno <2066>two␍" in terminal.shown()
+    assert not re.findall(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202e\u2066]", terminal.shown())
+    file = tmp_path / "samples.txt"
+    assert main(["sample", str(run), "--num", "1", "--out", str(file)]) == 0
+    assert file.read_bytes() == FORGED.encode()
 
 
 def test_signs_that_a_stream_cannot_take(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,6 @@ from unmask.base.files import (
     write_whole,
 )
 from unmask.base.memory import check_memory
-from unmask.base.text import visible
 from unmask.config import Config, differences, load_config, save_config, with_options
 from unmask.data.information import mutual_information, read_text
 from unmask.data.load import Data, load_data
@@ -406,4 +405,4 @@ def _introduce(config: Config, data: Data, model: Network, folder: Path, console
         "text's token frequencies: what a model without context reaches",
     }
     for name, text in lines.items():
-        console.print(Text(f"{name:>8}  ", "bold") + Text(visible(str(text))), soft_wrap=True)
+        console.print(Text(f"{name:>8}  ", "bold") + Text(str(text)), soft_wrap=True)

@@ -9,7 +9,6 @@ from pydantic import Field
 
 from unmask.base.errors import UserError
 from unmask.base.section import nested
-from unmask.base.text import visible
 from unmask.cli.base import ModelOptions, open_on_device, print_json
 from unmask.cli.options import parse, says_flags
 from unmask.cli.output import print_result
@@ -75,7 +74,7 @@ def locality_command(arguments: Sequence[str]) -> int:
         print_json(record)
         return 0
     for line in reasoning(record):
-        console.print(Text(visible(line), "dim"), soft_wrap=True)
+        console.print(Text(line, "dim"), soft_wrap=True)
     for line in record["conclusion"]:
         print_result(line)
     return 0
