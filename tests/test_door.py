@@ -147,6 +147,60 @@ def test_options_are_told_by_their_flags(options: list[str], said: str, unmask: 
 
 
 @pytest.mark.parametrize(
+    ("words", "nearest"),
+    [
+        ("trian --run r", "'train'"),
+        ("analyze localty x", "'locality'"),
+        ("evaluate suit x", "'suite'"),
+        ("train --run r --train.step 3", "--train.steps"),
+        ("train --run r --trian.steps 3", "--train.steps"),
+        ("train --run r --steps 3", "--train.steps"),
+        ("train --run r --learning-rate 3", "--train.learning-rate"),
+        ("compare --run r --recipe.s bell", "--recipes"),
+        ("sample r --tempereture 1", "--temperature"),
+        ("train --run r --preset nanno", "'nano'"),
+        ("train --run r --recipe bel", "'bell'"),
+        ("train --run r --recipe bell:masking=scatered", "'scattered'"),
+        ("train --run r --train.optimizer mun", "'muon'"),
+        ("compare --run r --recipes standard,bell+steps=3", "'train.steps'"),
+        ("compare --run r --recipes standard,bell+train.stesp=3", "'steps'"),
+    ],
+)
+def test_a_wrong_name_is_told_the_nearest(words: str, nearest: str, unmask: Call) -> None:
+    status, text = unmask(*words.split())
+    flat = " ".join(text.replace("│", " ").split())
+    said = flat.partition("did you mean " if nearest[0] == "'" else "Perhaps you meant: ")[2]
+    assert status == 2 and said.startswith(nearest), text
+
+
+def test_a_wrong_tokenizer_is_told_the_nearest(
+    unmask: Call, small: list[str], tmp_path: Path
+) -> None:
+    for name, nearest in (("byte", "bytes"), ("bp:400", "bpe:400")):
+        status, text = unmask("train", "--run", tmp_path / "r", *small, "--corpus.tokenizer", name)
+        assert status == 2 and f"{name!r} (did you mean {nearest!r}?)" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("trian: {}", "line 1: unknown key 'trian' (did you mean 'train'?)"),
+        ("seed: 1\nsteps: 3", "line 2: unknown key 'steps' (did you mean 'train.steps'?)"),
+        ("train:\n  stepz: 3", "line 2: unknown key 'train.stepz' (did you mean 'steps'?)"),
+        ("corpus: {tokeniser: x}", "unknown key 'corpus.tokeniser' (did you mean 'tokenizer'?)"),
+        ("train:\n  lr: 3", "line 2: unknown key 'train.lr'; valid: accumulation"),
+    ],
+)
+def test_a_wrong_key_of_a_file_is_told_the_nearest_and_its_line(
+    text: str, said: str, unmask: Call, tmp_path: Path
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    status, told = unmask("train", "--config", file, "--run", tmp_path / "r")
+    assert status == 2 and said in told, told
+
+
+@pytest.mark.parametrize(
     ("problem", "told"),
     [
         ("train.batch_size: 0 is too few", "--train.batch-size: 0 is too few"),

@@ -180,7 +180,7 @@ def _from_text(text: str, place: list[str]) -> Any:
 
 def _with_line(problem: str, lines: dict[str, int]) -> str:
     """A sentence about a field, with the line of the file that the field stands on."""
-    place = problem.removeprefix("unknown key '").partition(" ")[0].rstrip(":'")
+    place = problem.removeprefix("unknown key '").partition(" ")[0].rstrip(":;'")
     return f"line {lines[place]}: {problem}" if place in lines else problem
 
 

@@ -20,12 +20,26 @@ class UserError(ValueError):
         self.problems = problems
 
 
-def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
-    """Build the error for a name that is not among the ``valid`` ones, which it lists."""
+def unknown(kind: str, name: str, valid: Iterable[str], elsewhere: Iterable[str] = ()) -> UserError:
+    """Build the error for a name that is not among the ``valid`` ones, which it lists.
+
+    Args:
+        kind: of what it is a name.
+        name: the unknown one.
+        valid: what could stand there.
+        elsewhere: dotted names that are valid in other places; one that ends with ``name`` is
+            what may have been meant.
+    """
     names = sorted(valid)
-    close = get_close_matches(name, names, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    hint = meant(name, names, elsewhere)
     return UserError(f"unknown {kind} {shown(name)}{hint}; valid: {', '.join(names)}")
+
+
+def meant(name: str, names: Iterable[str], elsewhere: Iterable[str] = ()) -> str:
+    """`` (did you mean 'bell'?)``: what a wrong name may stand for, or nothing; as of `unknown`."""
+    there = [dotted for dotted in elsewhere if dotted.endswith(f".{name}")]
+    close = there or get_close_matches(name, list(names), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def shown(value: Any) -> str:

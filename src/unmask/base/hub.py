@@ -2,7 +2,7 @@
 
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from unmask.base.errors import UserError
+from unmask.base.errors import UserError, meant
 from unmask.base.paths import exists, looks_like_path, missing_path
 
 PACKAGED = "smollm2"
@@ -24,7 +24,7 @@ _LONGEST = 300  # characters of a library's reason
 
 
 @contextmanager
-def loading(name: str, what: str, valid: str) -> Iterator[None]:
+def loading(name: str, what: str, valid: str, names: Iterable[str] = ()) -> Iterator[None]:
     """Load something by its local path or its name on the hub.
 
     Where the hub cannot be reached, the libraries of Hugging Face look in their caches alone while
@@ -34,6 +34,7 @@ def loading(name: str, what: str, valid: str) -> Iterator[None]:
         name: the path or name.
         what: what it is, for messages (``corpus.tokenizer``).
         valid: what could stand there instead.
+        names: which of it ``name`` may be a misspelling of.
 
     Raises:
         UserError: ``name`` can only be a path and is not there, or it cannot be loaded.
@@ -51,7 +52,8 @@ def loading(name: str, what: str, valid: str) -> Iterator[None]:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:_LONGEST]
         if not there:
             reason += _why_not(offline)
-        raise UserError(f"cannot load {what} {name!r}: {reason}; valid: {valid}") from error
+        hint = meant(name, names)
+        raise UserError(f"cannot load {what} {name!r}{hint}: {reason}; valid: {valid}") from error
 
 
 def check_weights(name: str, what: str, valid: str) -> None:

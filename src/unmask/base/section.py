@@ -1,5 +1,6 @@
 """The base of every section of the configuration: frozen, strictly typed, told off in one line."""
 
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -40,7 +41,7 @@ def _problems(error: ValidationError, section: type[BaseModel]) -> list[str]:
         place = ".".join(str(part) for part in problem["loc"])
         cause = problem.get("ctx", {}).get("error")
         if problem["type"] == "extra_forbidden":
-            sentences.append(str(unknown("key", place, section.model_fields)))
+            sentences.append(str(unknown("key", place, section.model_fields, _below(section))))
         elif isinstance(cause, UserError):  # a nested section's
             sentences += [_nest(place, text) for text in cause.problems]
         elif isinstance(cause, ValueError):  # a validator's own
@@ -53,6 +54,14 @@ def _problems(error: ValidationError, section: type[BaseModel]) -> list[str]:
             message = problem["msg"][0].lower() + problem["msg"][1:]
             sentences.append(f"{place}: {message}, not {shown(problem['input'])}")
     return sentences
+
+
+def _below(section: type[BaseModel]) -> Iterator[str]:
+    """Dotted names of the fields of the sections in a section."""
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from (f"{name}.{inner}" for inner in (*kind.model_fields, *_below(kind)))
 
 
 def _nest(place: str, text: str) -> str:

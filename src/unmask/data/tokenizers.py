@@ -369,7 +369,8 @@ def hub_tokenizer(name: str) -> HubTokenizer:
     from transformers import AutoTokenizer  # noqa: PLC0415
 
     place, gguf = locate(name, "corpus.tokenizer", _VALID)
-    with loading(place, "corpus.tokenizer", _VALID):
+    own = ("bytes", f"bpe:{name.partition(':')[2] or 'N'}")
+    with loading(place, "corpus.tokenizer", _VALID, own):
         fast = AutoTokenizer.from_pretrained(
             place, trust_remote_code=False, **({"gguf_file": gguf} if gguf else {})
         )

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from unmask.base.errors import UserError
+from unmask.base.errors import UserError, meant, shown
+from unmask.base.paths import exists
 from unmask.cli.commands import Group
 
 TASKS = Group(
@@ -30,7 +31,8 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     """Run ``unmask evaluate``: the task that is named first, or else a likelihood.
 
     Raises:
-        UserError: an option of what has become a task; its present spelling is given.
+        UserError: an option of what has become a task, or a misspelt task; what it is called is
+            said.
     """
     for argument in arguments:
         option = argument.partition("=")[0].partition(".")[0].replace("_", "-")
@@ -38,6 +40,10 @@ def evaluate_command(arguments: Sequence[str]) -> int:
             raise UserError(f"{option} is a task of its own now: {_FORMER[option]}")
     if arguments and arguments[0] in TASKS.commands:
         return TASKS.run(arguments)
+    first = arguments[0] if arguments else ""
+    if not exists(first) and (hint := meant(first, TASKS.commands)):
+        valid = ", ".join(TASKS.commands)
+        raise UserError(f"there is no run or task {shown(first)}{hint}; tasks: {valid}")
     from unmask.cli.evaluate.likelihood import likelihood_command
 
     return likelihood_command(arguments)
