@@ -102,6 +102,7 @@ def test_the_wheel_holds_package_and_data_and_nothing_else(wheel: Path) -> None:
     assert all(name.startswith(("unmask/", "unmask-")) for name in names)
 
 
+@pytest.mark.slow
 def test_the_wheel_runs_without_the_sources(wheel: Path, tmp_path: Path) -> None:
     """In an environment of its own that borrows only the dependencies from this one."""
     home = tmp_path / "venv"

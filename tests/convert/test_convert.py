@@ -82,7 +82,11 @@ def trained(unmask: Call, small: list[str], tmp_path: Path) -> Callable[..., Pat
     ("options", "elsewhere"),
     [
         (["--recipe", "bell"], False),
-        (["--recipe", "fast", "--model.late", 1, "--corpus.tokenizer", "bpe:270"], True),
+        pytest.param(
+            ["--recipe", "fast", "--model.late", 1, "--corpus.tokenizer", "bpe:270"],
+            True,
+            marks=pytest.mark.slow,
+        ),
         (["--recipe", "narrow", "--model.shift", "--train.ema", 0.5], False),
     ],
 )
