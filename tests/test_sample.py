@@ -52,7 +52,7 @@ def trained(
     runs: dict[tuple[object, ...], Path] = {}
 
     def train(corpus: Path, small: list[str], unmask: Call, recipe: str, steps: int) -> Run:
-        key = recipe, steps, *small
+        key = recipe, steps, *(option for option in small if option != str(corpus))
         if key not in runs:
             runs[key] = tmp_path_factory.mktemp(recipe) / "run"
             options = ["--train.steps", steps, "--validation.every", steps, "--recipe", recipe]
