@@ -79,8 +79,14 @@ class Reader:
 
 
 @contextmanager
-def opened(profile: Path) -> Iterator[Any]:
-    """A headless browser without a network that notes its console and requests."""
+def opened(profile: Path, *, reachable: str = "", height: int = 900) -> Iterator[Any]:
+    """A headless browser without a network that notes its console and requests.
+
+    Args:
+        profile: an empty folder of its own.
+        reachable: the one host that it can ask; none by default.
+        height: of its window, pixels.
+    """
     webdriver = pytest.importorskip("selenium.webdriver")
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     driver = shutil.which("chromedriver")
@@ -91,8 +97,8 @@ def opened(profile: Path) -> Iterator[Any]:
     for argument in (
         *("headless=new", "no-sandbox", "disable-gpu", "no-first-run", "no-proxy-server"),
         *("disable-background-networking", "disable-component-update", "disable-sync"),
-        f"user-data-dir={profile}",
-        "host-resolver-rules=MAP * ~NOTFOUND",
+        *(f"window-size={DESKTOP},{height}", f"user-data-dir={profile}"),
+        "host-resolver-rules=MAP * ~NOTFOUND" + (f", EXCLUDE {reachable}" if reachable else ""),
     ):
         options.add_argument(f"--{argument}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,10 +10,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from reader import PHONE, Reader
 from unmask import MASKINGS, RECIPES, TIME_DISTRIBUTIONS, WEIGHTINGS, parse_recipe
 from unmask.cli.main import COMMANDS
 from unmask.data.hub import PRESETS
@@ -31,7 +29,6 @@ from written_commands import commands_of, understand
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -222,40 +219,18 @@ def test_it_loads_nothing_from_elsewhere(site: Path) -> None:
 
 
 @pytest.mark.slow
-def test_search_works_without_a_server_and_pages_fit_a_phone(site: Path) -> None:
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for word in ("headless=new", "no-sandbox", "disable-gpu", "window-size=1280,900"):
-        options.add_argument(f"--{word}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(
-        options=options, service=webdriver.ChromeService(shutil.which("chromedriver") or None)
+def test_search_works_without_a_server_and_pages_fit_a_phone(site: Path, reader: Reader) -> None:
+    reader.open(site / "experiments/index.html")
+    (box,) = reader.all("input[name=query]")
+    box.click()
+    box.send_keys("stratified")
+    WebDriverWait(reader.browser, 60).until(
+        lambda _: "Recipes" in reader.all(".md-search-result__list")[0].text
     )
-    try:
-        driver.get((site / "experiments/index.html").as_uri())
-        box = driver.find_element(By.CSS_SELECTOR, "input[name=query]")
-        box.click()
-        box.send_keys("stratified")
-        WebDriverWait(driver, 60).until(
-            lambda d: "Recipes" in d.find_element(By.CLASS_NAME, "md-search-result__list").text
-        )
-        asked = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-        urls = [
-            message["params"]["request"]["url"]
-            for message in asked
-            if message["method"] == "Network.requestWillBeSent"
-        ]
-        assert urls and all(url.startswith(("file:", "data:")) for url in urls)
-        assert driver.get_log("browser") == []
+    urls = reader.asked()
+    assert urls and all(url.startswith(("file:", "data:", "about:")) for url in urls)
+    assert reader.said() == []
 
-        phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
-        for page in sorted(site.rglob("*.html")):
-            driver.get(page.as_uri())
-            width = driver.execute_script("return document.documentElement.scrollWidth")
-            assert width <= phone["width"], page.name
-    finally:
-        driver.quit()
+    for page in sorted(site.rglob("*.html")):
+        reader.open(page, PHONE)
+        assert reader.value("document.documentElement.scrollWidth") <= PHONE, page.name

@@ -1,7 +1,6 @@
 """The page in a real browser: a text comes, alternatives are shown, nothing leaves the page."""
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,34 +9,17 @@ from typing import Any
 import pytest
 from served import served
 
+from reader import opened
 from unmask.run import Run
 from unmask.sample import SamplerOptions, complete, infill
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Any]:
     """A headless browser that notes its console and requests, and reaches this machine alone."""
     pytest.importorskip("gradio")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    driver = shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed, or no chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in (
-        *("headless=new", "no-sandbox", "disable-gpu", "no-first-run", "no-proxy-server"),
-        *("disable-background-networking", "disable-component-update", "disable-sync"),
-        *("window-size=1280,1400", f"user-data-dir={tmp_path / 'profile'}"),
-        "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    ):
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield found
-    found.quit()
+    with opened(tmp_path / "profile", reachable="127.0.0.1", height=1400) as found:
+        yield found
 
 
 class Hand:

@@ -197,7 +197,7 @@ def evaluate_subject(
         corpus=source or OWN,
         detokenize=rule,
         estimator=_how(subject, options),
-        draws=options.draws if _how(subject, options) == options.estimator else 1,
+        draws=1 if _is_exact(subject, options) else options.draws,
         seed=options.seed,
         block_size=options.block_size,
         bound=bound,
@@ -226,7 +226,7 @@ def check_options(subject: Subject, options: LikelihoodOptions) -> LikelihoodOpt
         if subject.denoiser.causal:
             raise UserError("order: a causal model's likelihood is exact as it is, left to right")
     estimator = find_estimator(options.estimator)
-    if not subject.denoiser.causal:  # on one token, which tells whether the draws suit it
+    if not _is_exact(subject, options):  # on one token, which tells whether the draws suit it
         estimator(torch.ones(1, dtype=torch.int64), torch.zeros(1, options.draws).double())
     choose_detokenizer(options.detokenize, "")
     options = replace(options, block_size=size, packing=options.packing or subject.packing)
@@ -248,6 +248,11 @@ def _passes(subject: Subject, options: LikelihoodOptions) -> int:
         assert options.block_size is not None
         return options.block_size
     return 1 if subject.denoiser.causal else options.draws
+
+
+def _is_exact(subject: Subject, options: LikelihoodOptions) -> bool:
+    """Whether no masks are drawn."""
+    return subject.denoiser.causal or options.order is not None
 
 
 def _how(subject: Subject, options: LikelihoodOptions) -> str:
