@@ -48,8 +48,16 @@ wave+=,fast+${t}optimizer=soap+$rate=3e-3,fast+${m}loops=2,fast+${m}zero_outputs
 wave+=,fast+${m}activation=relu2,fast+${t}embedding_rate=3,fast:next-token=1@0/0@0.6
 wave+=,narrow+${m}convolution=2,ar,ar+${m}convolution=2+${t}optimizer=normuon
 
+# All that gained by itself, each of its parts left out, and the twin with the same network.
+zero=+${m}zero_outputs=true value=+${m}value_embedding=true
+near=+${m}convolution=2 nor=+${t}optimizer=normuon
+all=$zero$value$near$nor
+parts=fast$all,fast$value$near$nor,fast$zero$near$nor,fast$zero$value$nor,fast$zero$value$near
+parts+=,ar$all
+
 for stage in ${@:-bpe combined-bpe bytes leaders-bpe leaders-bytes other-corpus other-rates \
-  second-wave second-wave-seeds convergence}; do
+  second-wave second-wave-seeds together together-seeds together-bpe \
+  together-bytes convergence}; do
   case $stage in
     bpe) compare laboratory-bpe 1 "$every" "${bpe[@]}" ;;
     combined-bpe) compare laboratory-bpe 1 "$combined" "${bpe[@]}" ;;
@@ -61,13 +69,24 @@ for stage in ${@:-bpe combined-bpe bytes leaders-bpe leaders-bytes other-corpus 
       compare other-rates 1 \
         "standard+$rate=4e-3,fast+$rate=4e-3,standard+$rate=16e-3,fast+$rate=16e-3" "${bpe[@]}"
       ;;
-    second-wave | second-wave-seeds)
+    second-wave | second-wave-seeds | together | together-seeds)
       second=("${books[@]}" bpe:2048 --train.steps 400 --train.precision fp32 --train.no-compile
         --train.save-every 300 --validation.every 25)
       case $stage in
         second-wave) compare second-wave 1 "$wave" "${second[@]}" ;;
+        together) compare together 1 "${wave%%,*},fast,$parts" "${second[@]}" ;;
+        together-seeds) compare together 3 "${wave%%,*},fast,fast$all,ar$all" "${second[@]}" ;;
         *) compare second-wave 3 "$leaders" "${second[@]}" ;;
       esac
+      ;;
+    # Elsewhere: another vocabulary, and bytes. One seed.
+    together-bpe)
+      compare together-bpe 1 "$published,fast,fast$all,ar$all" "${bpe[@]}" --train.precision fp32 \
+        --train.no-compile
+      ;;
+    together-bytes)
+      compare together-bytes 1 "$published,fast,fast$all,ar$all" "${bytes[@]}" \
+        --train.precision fp32 --train.no-compile
       ;;
     # To convergence: 0.2 million parameters on bytes, 20,000 steps of 16 x 128.
     convergence)

@@ -45,7 +45,7 @@ from step_cases import CPU, STEPS, Case
 from unmask.base.errors import UserError
 from unmask.config import load_preset
 from unmask.diffusion.objective import predicted_loss
-from unmask.train.device import autocast
+from unmask.train.device import autocast, products_of_optimizers
 from unmask.train.optim import build_optimizers
 
 WARM_UP = 2
@@ -113,8 +113,10 @@ def parts(case: Case, rounds: int) -> dict[str, float]:
         cut[0].backward(cut[1].grad)
         mark("embedding")
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        with products_of_optimizers(CPU):
+            for optimizer in optimizers:
+                optimizer.step()
         for optimizer in optimizers:
-            optimizer.step()
             optimizer.zero_grad()
         mark("optimiser")
         spent: Counter[str] = Counter()

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
 from unmask.base.errors import UserError
-from unmask.train.device import Stopwatch, autocast, choose_device
+from unmask.train.device import Stopwatch, autocast, choose_device, products_of_optimizers
 
 CPU = torch.device("cpu")
 
@@ -86,3 +87,38 @@ def test_the_stopwatch_leaves_out_what_lies_between(monkeypatch: pytest.MonkeyPa
     assert watch.stop() == 7.0
     watch.start()
     assert watch.stop() == 8.5
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_optimizers_multiply_bfloat16_as_hardware_does_also_where_it_cannot(
+    has: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has}, raising=False)
+    generator = torch.Generator().manual_seed(0)
+    a, b, c = torch.randn(3, 24, 24, generator=generator).bfloat16()
+    with products_of_optimizers(CPU) as mode:
+        found = a @ b, torch.addmm(c, a, b, beta=-4.775, alpha=2.0315)
+    assert (mode is None) is has
+    exact = a.double() @ b.double(), -4.775 * c.double() + 2.0315 * (a.double() @ b.double())
+    for x, wanted in zip(found, exact, strict=True):
+        assert x.dtype == torch.bfloat16
+        # rounded once: at most half of the last of 8 bits away, and float32's own error
+        assert torch.allclose(x.double(), wanted, rtol=2**-8, atol=1e-5)
+
+
+def test_muon_takes_the_same_step_where_bfloat16_is_emulated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
+    generator = torch.Generator().manual_seed(0)
+    start, gradient = torch.randn(2, 24, 40, generator=generator)
+    steps = []
+    for context in (nullcontext(), products_of_optimizers(CPU)):
+        p = torch.nn.Parameter(start.clone())
+        p.grad = gradient.clone()
+        optimizer = torch.optim.Muon([p], lr=1.0, weight_decay=0.0)
+        with context:
+            optimizer.step()
+        steps.append(start - p.detach())
+    assert (steps[0] - steps[1]).norm() < 0.01 * steps[0].norm()
+    assert (steps[0] - steps[1]).abs().max() < 0.03 * steps[0].abs().max()

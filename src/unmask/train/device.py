@@ -1,10 +1,12 @@
 """Where a run computes and in which precision."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
+from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from unmask.base.errors import UserError
 
@@ -53,6 +55,43 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
         capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
         return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
     return False
+
+
+def products_of_optimizers(device: torch.device) -> AbstractContextManager[object]:
+    """The context that optimisers step in.
+
+    Muon and its kin multiply matrices in bfloat16. A CPU that cannot emulates that, some 30 times
+    slower than float32; here such products are taken in float32 and rounded, which is what hardware
+    with bfloat16 does.
+    """
+    if device.type == "cpu" and not _multiplies_bfloat16(device):
+        return _BfloatProductsInFloat32()  # type: ignore[no-untyped-call]
+    return nullcontext()
+
+
+class _BfloatProductsInFloat32(TorchDispatchMode):
+    """Matrix products of bfloat16 are taken in float32; their results are rounded to bfloat16."""
+
+    PRODUCTS = frozenset(
+        (
+            torch.ops.aten.mm.default,
+            torch.ops.aten.addmm.default,
+            torch.ops.aten.bmm.default,
+            torch.ops.aten.baddbmm.default,
+        )
+    )
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in self.PRODUCTS and all(x.dtype == torch.bfloat16 for x in args):
+            return func(*(x.float() for x in args), **kwargs).bfloat16()
+        return func(*args, **kwargs)
 
 
 PEAKS = {

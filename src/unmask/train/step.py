@@ -13,7 +13,7 @@ from unmask.model.late import Bounds
 from unmask.model.network import Network
 from unmask.train.batch import Batch, Work
 from unmask.train.config import TrainConfig
-from unmask.train.device import autocast
+from unmask.train.device import autocast, products_of_optimizers
 from unmask.train.guard import leave_out
 from unmask.train.optim import set_learning_rate
 from unmask.train.processes import ALONE, Processes, gradient_sync
@@ -191,8 +191,10 @@ def take_step(
         good = state.guard.judge(norm)
         leave_out(state.model.parameters(), good)
     set_learning_rate(state.optimizers, learning_rate)
+    with products_of_optimizers(device):
+        for optimizer in state.optimizers:
+            optimizer.step()
     for optimizer in state.optimizers:
-        optimizer.step()
         optimizer.zero_grad()
     state.update_average(config.ema, step)
 
