@@ -46,9 +46,8 @@ for stage in ${@:-bpe bytes tiny seeds cost samples variants}; do
       done
       ;;
     samples)
-      for arm in fast "fast_model.late=3"; do
-        "$python" benchmarks/samplers.py "$runs/late-bpe/$arm/seed-0" >"$runs/late-samplers-$arm.md"
-      done
+      "$python" benchmarks/samplers.py "$runs/late-bpe/fast/seed-0" \
+        "$runs/late-bpe/fast_model.late=3/seed-0" --num 4 --steps 64 >"$runs/late-samplers.md"
       ;;
     variants)
       for what in late=0 late={1,2,3},keys=predicting late=2,keys={all,last,none} \

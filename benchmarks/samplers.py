@@ -1,9 +1,11 @@
-"""Time every sampler on a trained run, and ancestral sampling with and without its skipping.
+"""Time every sampler on trained runs, and ancestral sampling with and without its skipping.
 
     .venv/bin/python benchmarks/samplers.py runs/a --steps 256
+    .venv/bin/python benchmarks/samplers.py runs/a runs/b --samplers ancestral,unskipped
 
-Samples a second and network evaluations a batch, the samplers taking turns; a ratio is the median
-over rounds, with the quartiles. ``unskipped`` is ancestral sampling as the field's code does it:
+Samples a second and network evaluations a batch, runs and samplers taking turns; a ratio is the
+median over rounds, with the quartiles: to ``unskipped`` of the same run, and to the same sampler of
+the first run. ``unskipped`` is ancestral sampling as the field's code does it:
 every step predicts every position still masked, also a step that reveals nothing.
 """
 
@@ -52,42 +54,56 @@ def unskipped(task: Task, on_step: object) -> Tensor:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path)
+    samplers: dict[str, Sampler] = {**SAMPLERS, "unskipped": unskipped}
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--samplers", default=",".join(samplers), help="default: %(default)s")
     parser.add_argument("--num", type=int, default=8, help="samples in a batch")
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--steps", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
-    run = open_run(asked.run)
-    mask_id = run.tokenizer.mask_id
-    x = torch.full((asked.num, asked.length), mask_id)
-    samplers: dict[str, Sampler] = {**SAMPLERS, "unskipped": unskipped}
-    seconds: dict[str, list[float]] = {name: [] for name in samplers}
-    counts: dict[str, tuple[int, int]] = {}
+    names = [*dict.fromkeys([*asked.samplers.split(","), "unskipped"])]
+    runs = {str(path): open_run(path) for path in asked.runs}
+    first = next(iter(runs))
+    seconds: dict[tuple[str, str], list[float]] = {(r, n): [] for r in runs for n in names}
+    counts: dict[tuple[str, str], tuple[int, int]] = {}
     with torch.no_grad():
         for round_ in range(asked.rounds + 1):  # the first warms up
-            for name, sampler in samplers.items():
-                denoise = Counted(run)
-                task = Task(denoise, x, x == mask_id, asked.steps, Decoding(), seed=round_)
-                started = time.perf_counter()
-                sampler(task, lambda x: None)
-                if round_:
-                    seconds[name].append(time.perf_counter() - started)
-                    counts[name] = denoise.evaluations, denoise.rows
+            for name in names:
+                for path, run in runs.items():
+                    mask_id = run.tokenizer.mask_id
+                    x = torch.full((asked.num, asked.length), mask_id)
+                    denoise = Counted(run)
+                    task = Task(denoise, x, x == mask_id, asked.steps, Decoding(), seed=round_)
+                    started = time.perf_counter()
+                    samplers[name](task, lambda x: None)
+                    if round_:
+                        seconds[path, name].append(time.perf_counter() - started)
+                        counts[path, name] = denoise.evaluations, denoise.rows
     print(f"{asked.num} samples of {asked.length} tokens, {asked.steps} steps")
     print(
-        "| sampler | samples/s | network evaluations | logits per token | times unskipped's speed |"
+        "| run | sampler | samples/s | network evaluations | logits per token | times unskipped's "
+        "speed | times the first run's |"
     )
-    print("|---|---|---|---|---|")
-    for name, times in seconds.items():
-        ratios = [a / b for a, b in zip(seconds["unskipped"], times, strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        evaluations, rows = counts[name]
+    print("|---|---|---|---|---|---|---|")
+    for (path, name), times in seconds.items():
+        evaluations, rows = counts[path, name]
         print(
-            f"| {name} | {asked.num / statistics.median(times):.2f} | {evaluations} | "
-            f"{rows / x.numel():.1f} | {middle:.2f} ({low:.2f} to {high:.2f}) |"
+            f"| {path} | {name} | {asked.num / statistics.median(times):.2f} | {evaluations} | "
+            f"{rows / (asked.num * asked.length):.1f} | {ratio(seconds[path, 'unskipped'], times)} "
+            f"| {ratio(seconds[first, name], times)} |"
         )
+
+
+def ratio(before: list[float], after: list[float]) -> str:
+    """How many times faster, round by round: the median, and the quartiles."""
+    low, middle, high = statistics.quantiles(
+        (a / b for a, b in zip(before, after, strict=True)), n=4
+    )
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 if __name__ == "__main__":

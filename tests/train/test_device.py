@@ -97,9 +97,14 @@ def test_optimizers_multiply_bfloat16_as_hardware_does_also_where_it_cannot(
     generator = torch.Generator().manual_seed(0)
     a, b, c = torch.randn(3, 24, 24, generator=generator).bfloat16()
     with products_of_optimizers(CPU) as mode:
-        found = a @ b, torch.addmm(c, a, b, beta=-4.775, alpha=2.0315)
+        both = torch.addmm(c, a, b, beta=-4.775, alpha=2.0315)
+        stacks = a[None], b[None]
+        written = torch.baddbmm(c[None], *stacks, beta=-4.775, alpha=2.0315, out=c.clone()[None])
+        found = a @ b, both, torch.bmm(*stacks)[0], written[0]
     assert (mode is None) is has
-    exact = a.double() @ b.double(), -4.775 * c.double() + 2.0315 * (a.double() @ b.double())
+    product = a.double() @ b.double()
+    sum_ = -4.775 * c.double() + 2.0315 * product
+    exact = product, sum_, product, sum_
     for x, wanted in zip(found, exact, strict=True):
         assert x.dtype == torch.bfloat16
         # rounded once: at most half of the last of 8 bits away, and float32's own error

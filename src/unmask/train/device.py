@@ -74,10 +74,10 @@ class _BfloatProductsInFloat32(TorchDispatchMode):
 
     PRODUCTS = frozenset(
         (
-            torch.ops.aten.mm.default,
-            torch.ops.aten.addmm.default,
-            torch.ops.aten.bmm.default,
-            torch.ops.aten.baddbmm.default,
+            torch.ops.aten.mm,
+            torch.ops.aten.addmm,
+            torch.ops.aten.bmm,
+            torch.ops.aten.baddbmm,
         )
     )
 
@@ -88,10 +88,13 @@ class _BfloatProductsInFloat32(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        kwargs = kwargs or {}
-        if func in self.PRODUCTS and all(x.dtype == torch.bfloat16 for x in args):
-            return func(*(x.float() for x in args), **kwargs).bfloat16()
-        return func(*args, **kwargs)
+        kwargs = dict(kwargs or {})
+        product = func.overloadpacket
+        if product not in self.PRODUCTS or any(x.dtype != torch.bfloat16 for x in args):
+            return func(*args, **kwargs)
+        out = kwargs.pop("out", None)
+        found = product(*(x.float() for x in args), **kwargs).bfloat16()
+        return found if out is None else out.copy_(found)
 
 
 PEAKS = {
