@@ -12,6 +12,7 @@ naive       the same model as the field's trainers step it: logits at every posi
 published   naive in float32, not compiled, with averaged weights
 bert        transformers' BertForMaskedLM, ``sdpa`` attention
 modernbert  transformers' ModernBertForMaskedLM, ``sdpa`` attention
+ARM         ``--arms``, as ``unmask compare --recipes`` takes them: that network and optimiser
 
 Layers, width, heads, vocabulary, batch, masks and precision are the same (transformers' networks
 have as many parameters in their matrices). All take turns in one process; a ratio is the median
@@ -41,8 +42,9 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
-from step_cases import CPU, STEPS, Case
+from step_cases import CPU, STEPS, Case, arm
 from unmask.base.errors import UserError
+from unmask.compare.arms import parse_arms
 from unmask.config import load_preset
 from unmask.diffusion.objective import predicted_loss
 from unmask.train.device import autocast, products_of_optimizers
@@ -183,6 +185,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--compile", action="store_true", help="compile all networks")
     parser.add_argument("--against", default="naive", help=f"some of {', '.join(others)}")
+    parser.add_argument("--arms", default="", help="NAME+option=value,...: also these")
     parser.add_argument(
         "--only", choices=["speed", "memory", "flops", "parts"], help="default: all"
     )
@@ -193,8 +196,11 @@ def main() -> None:
         parser.error(f"--against: no {', '.join(unknown)}; valid: {', '.join(others)}")
     try:
         config = load_preset(args.preset)
+        arms = parse_arms(args.arms, config) if args.arms else {}
     except UserError as error:
         parser.error(str(error))
+    STEPS.update({name: arm(its) for name, its in arms.items()})
+    names += arms
     changes = {"batch_size": args.batch or config.train.batch_size}
     changes |= {"optimizer": args.optimizer or config.train.optimizer}
     changes |= {"accumulation": args.accumulation, "recompute": args.recompute}

@@ -81,11 +81,21 @@ def plain(case: Case) -> Step:
     return _as_trained(case, case.model(plain=True))
 
 
-def _as_trained(case: Case, model: Transformer) -> Step:
+def arm(config: Config) -> Callable[[Case], Step]:
+    """The step of an arm of a comparison: its network, and its optimiser."""
+
+    def step(case: Case) -> Step:
+        own = replace(case, config=case.config.model_copy(update={"model": config.model}))
+        return _as_trained(own, own.model(), config.train.optimizer)
+
+    return step
+
+
+def _as_trained(case: Case, model: Transformer, optimizer: str = "adamw") -> Step:
     model.recompute = case.config.train.recompute
-    adamw = case.config.train.model_copy(update={"optimizer": "adamw"})
+    train = case.config.train.model_copy(update={"optimizer": optimizer})
     loss = batch_loss(model, case.mask_id, compiled=case.compile)
-    return _step(case, model, build_optimizers(model, adamw), loss)
+    return _step(case, model, build_optimizers(model, train), loss)
 
 
 def naive(case: Case, ema: float = 0.0) -> Step:
