@@ -41,7 +41,7 @@ def bin_chance(length: int, low: float, high: float) -> Tensor:
 
 def random_transformer(vocab: int, *, causal: bool = False, head: float = 1.0) -> Transformer:
     """A real network with an undeserved opinion; id ``vocab`` is its mask token."""
-    config = ModelConfig(layers=1, width=16, heads=2)
+    config = ModelConfig(zero_outputs=False, layers=1, width=16, heads=2)
     model = Transformer(config, vocab + 1, [vocab], causal=causal, seed=1)
     generator = torch.Generator().manual_seed(2)
     for name, parameter in model.named_parameters():

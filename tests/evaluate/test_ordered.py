@@ -20,7 +20,7 @@ V, L, MASK = 4, 4, 3
 @pytest.fixture
 def model() -> Transformer:
     """One with opinions, and three tokens."""
-    made = Transformer(ModelConfig(layers=2, width=16, heads=2), V, [MASK])
+    made = Transformer(ModelConfig(zero_outputs=False, layers=2, width=16, heads=2), V, [MASK])
     generator = torch.Generator().manual_seed(0)
     for weight in made.parameters():
         torch.nn.init.normal_(weight, std=0.6, generator=generator)

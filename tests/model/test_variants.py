@@ -31,7 +31,7 @@ VARIANTS = {
 
 
 def config(**variant: object) -> ModelConfig:
-    return ModelConfig(layers=4, width=32, heads=2, **variant)
+    return ModelConfig(**{"zero_outputs": False, **variant}, layers=4, width=32, heads=2)
 
 
 def network(causal: bool = False, drawn: bool = True, **variant: object) -> Transformer:
@@ -129,7 +129,7 @@ def test_muon_has_no_convolution() -> None:
     ],
 )
 def test_the_early_middle_half_is_looped(layers: int, loops: int, passes: list[int]) -> None:
-    assert ModelConfig(layers=layers, loops=loops).passes == passes
+    assert ModelConfig(zero_outputs=False, layers=layers, loops=loops).passes == passes
 
 
 def test_loops_pass_the_same_blocks_again() -> None:
@@ -235,3 +235,12 @@ def test_compiled_is_the_same(causal: bool) -> None:
     compiled, x = torch.compile(model), tokens(3, L)
     valid = None if causal else torch.arange(L) < torch.tensor([L, 7, 9])[:, None]
     torch.testing.assert_close(compiled(x, valid), model(x, valid), rtol=1e-4, atol=1e-4)
+
+
+def test_blocks_begin_by_doing_nothing_unless_asked_otherwise() -> None:
+    """By default, so that the state of a token is its embedding's, normed."""
+    x = tokens(2, L)
+    for shape, alike in ((ModelConfig(), True), (ModelConfig(zero_outputs=False), False)):
+        model = Transformer(shape, V)
+        with torch.no_grad():
+            assert torch.equal(model(x), model.norm(model.embedding(x))) is alike

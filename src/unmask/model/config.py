@@ -47,7 +47,9 @@ class ModelConfig(Section):
         "number of weights.",
     )
     zero_outputs: bool = Field(
-        False, description="The last matrices of attention and feed-forward start at zero."
+        True,
+        description="The last matrices of attention and feed-forward start at zero, so that every "
+        "block begins by doing nothing.",
     )
     value_embedding: bool = Field(
         False, description="A second table of embeddings, added to the values of every block."
