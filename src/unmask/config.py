@@ -4,9 +4,9 @@ import math
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from unmask.base.errors import UserError, shown, unknown
 from unmask.base.files import read_utf8, write_whole
@@ -43,6 +43,12 @@ class Config(Section):
     adapt: AdaptConfig = nested(AdaptConfig)
     train: TrainConfig = nested(TrainConfig)
     validation: ValidationConfig = nested(ValidationConfig)
+
+    @model_validator(mode="after")
+    def _check_attend(self) -> Self:
+        if self.model.late and self.corpus.attend == "document":
+            raise ValueError("model.late and corpus.attend document do not go together")
+        return self
 
     @field_validator("recipe")
     @classmethod

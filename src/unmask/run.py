@@ -241,6 +241,7 @@ def _own_network(config: Config, tokenizer: Tokenizer) -> Transformer:
         mask_id=tokenizer.mask_id,
         causal=recipe.causal,
         start=tokenizer.mask_id if start else None,
+        separator=tokenizer.separator_id if config.corpus.attend == "document" else None,
         seed=config.seed,
     )
 

@@ -154,6 +154,11 @@ def start_from(config: Config, tokenizer: Tokenizer, folder: Path | None) -> Pre
         ) from None
     _check_length(config, network, name)
     if not causal:
+        if config.corpus.attend == "document":
+            raise UserError(
+                f"corpus.attend: {name} is a masked language model, whose attention goes over "
+                "whole blocks; valid: block"
+            )
         model: Pretrained = masked_lm(network, tokenizer, name)
     else:
         network.config.architectures = [type(network).__name__]
@@ -174,6 +179,7 @@ def start_from(config: Config, tokenizer: Tokenizer, folder: Path | None) -> Pre
             if config.adapt.keep_shift
             else None,
             causal=parse_recipe(config.recipe).causal,
+            separator=tokenizer.separator_id if config.corpus.attend == "document" else None,
         )
     if adapters:
         add_adapters(model, adapters, config.seed)

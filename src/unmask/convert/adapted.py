@@ -27,6 +27,8 @@ class UnmaskAdaptedConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
             of token i.
         mask_token_id: the mask token.
         causal: whether it has been left causal.
+        separator: stands between documents, and attention stays within them; None: it goes over
+            the whole text.
         others: what every model of `transformers` has.
     """
 
@@ -40,11 +42,12 @@ class UnmaskAdaptedConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
         start: int | None = None,
         mask_token_id: int = 50_256,
         causal: bool = False,
+        separator: int | None = None,
         **others: Any,
     ) -> None:
         self.network = network or {"model_type": "gpt2"}
         self.vocab_size, self.width, self.start = vocab_size, width, start
-        self.mask_token_id, self.causal = mask_token_id, causal
+        self.mask_token_id, self.causal, self.separator = mask_token_id, causal, separator
         super().__init__(**others)
 
 
@@ -97,8 +100,8 @@ class UnmaskAdaptedForMaskedLM(MaskedPrediction, _Adapted):  # type: ignore[no-u
 
     def logits(self, x: Tensor, valid: Tensor | None) -> Tensor:
         """Of the network."""
-        start = self.config.start
-        logits: Tensor = self.head(hidden_states(self.network, x, valid, start=start, causal=False))
+        how = {"start": self.config.start, "separator": self.config.separator}
+        logits: Tensor = self.head(hidden_states(self.network, x, valid, causal=False, **how))
         return logits
 
 
@@ -109,5 +112,6 @@ class UnmaskAdaptedForCausalLM(NextPrediction, _Adapted, GenerationMixin):  # ty
 
     def logits(self, x: Tensor) -> Tensor:
         """Of the network; the tokenizer has put the start symbol before the tokens."""
-        logits: Tensor = self.head(hidden_states(self.network, x, None, start=None, causal=True))
+        how = {"start": None, "separator": self.config.separator}
+        logits: Tensor = self.head(hidden_states(self.network, x, None, causal=True, **how))
         return logits

@@ -121,6 +121,7 @@ def _own_network(run: Run) -> tuple[UnmaskConfig, str]:
         mask_token_id=run.tokenizer.mask_id,
         never_predicted=run.tokenizer.never_predicted,
         causal=run.model.causal,
+        separator=run.model.separator,
     )
     return config, own_source()
 
@@ -140,6 +141,7 @@ def _adapted(run: Run) -> tuple[UnmaskAdaptedConfig, str]:
         start=model.start,
         mask_token_id=run.tokenizer.mask_id,
         causal=model.causal,
+        separator=model.separator,
         tie_word_embeddings=model.tied,
     )
     return config, adapted_source()

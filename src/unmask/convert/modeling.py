@@ -30,6 +30,8 @@ class UnmaskConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
         mask_token_id: the mask token.
         never_predicted: ids whose logit is -inf.
         causal: whether this is the autoregressive twin.
+        separator: stands between documents, and attention stays within them; None: it goes over
+            the whole text.
         others: what every model of `transformers` has.
     """
 
@@ -43,11 +45,12 @@ class UnmaskConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
         mask_token_id: int = 257,
         never_predicted: Sequence[int] = (257,),
         causal: bool = False,
+        separator: int | None = None,
         **others: Any,
     ) -> None:
         self.vocab_size, self.network, self.start = vocab_size, network or {}, start
         self.mask_token_id, self.never_predicted = mask_token_id, list(never_predicted)
-        self.causal = causal
+        self.causal, self.separator = causal, separator
         others["tie_word_embeddings"] = False
         super().__init__(**others)
 
@@ -79,6 +82,7 @@ class _Unmask(PreTrainedModel):  # type: ignore[no-untyped-call]
                 mask_id=config.mask_token_id,
                 causal=config.causal,
                 start=config.start,
+                separator=config.separator,
                 seed=None if self._loading else 0,
             )
         self.post_init()  # type: ignore[no-untyped-call]
@@ -101,7 +105,9 @@ class _Unmask(PreTrainedModel):  # type: ignore[no-untyped-call]
         if isinstance(module, Rotary):
             module.tabulate()
         elif isinstance(module, Head):
-            module.exclude(self.config.never_predicted)
+            separator = self.config.separator
+            between = [] if separator is None else [separator]
+            module.exclude([*self.config.never_predicted, *between])
 
 
 class UnmaskForMaskedLM(MaskedPrediction, _Unmask):  # type: ignore[no-untyped-call]

@@ -14,6 +14,7 @@ from unmask.model.config import ModelConfig
 OWN = (
     "unmask.model.flops",
     "unmask.model.norm",
+    "unmask.model.documents",
     "unmask.model.layers",
     "unmask.model.late",
     "unmask.model.head",
@@ -25,6 +26,7 @@ OWN = (
 """What a network of unmask is made of."""
 ADAPTED = (
     "unmask.model.head",
+    "unmask.model.documents",
     "unmask.model.directions",
     "unmask.convert.prediction",
     "unmask.convert.adapted",

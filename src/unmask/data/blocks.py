@@ -42,6 +42,8 @@ class Blocks:
         mixed: the corpora of a mixture, whose blocks stand one after another; else empty.
         prompts: (N,) tokens at the beginning of each block that are a prompt: they are read, and
             neither predicted nor counted; None where there are none.
+        separator: the token between documents, where attention stays within them: it too is read,
+            and neither predicted nor counted; None: it is a token like others.
     """
 
     tokens: "NDArray[Any] | Rows"
@@ -52,6 +54,7 @@ class Blocks:
     coverage: Coverage = WHOLE
     mixed: tuple[Part, ...] = ()
     prompts: NDArray[np.int32] | None = None
+    separator: int | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -101,16 +104,29 @@ class Blocks:
         """Which tokens of some blocks may be masked: they alone are predicted and count.
 
         Returns:
-            (B, L) bool, False at padding and in prompts; None where all do.
+            (B, L) bool, False at padding, in prompts and, where attention stays within documents,
+            at separators; None where all do.
         """
-        if self.lengths is None and self.prompts is None:
+        if self.lengths is None and self.prompts is None and self.separator is None:
             return None
         place = torch.arange(self.block_size)[None, :]
         within = place < self.lengths_of(indices)[:, None]
-        return within & (place >= self.prompts_of(indices)[:, None])
+        within = within & (place >= self.prompts_of(indices)[:, None])
+        if self.separator is None:
+            return within
+        return within & torch.from_numpy(self.tokens[indices.numpy()] != self.separator)
+
+    @property
+    def all_maskable(self) -> bool:
+        """Whether every token but padding may be masked."""
+        return self.prompts is None and self.separator is None
 
     def n_maskable(self, indices: Tensor) -> Tensor:
         """How many tokens of some blocks may be masked, (B,) int64."""
+        if self.separator is not None:
+            maskable = self.maskable(indices)
+            assert maskable is not None
+            return maskable.sum(dim=1)
         return self.lengths_of(indices) - self.prompts_of(indices)
 
     def token_counts(self, indices: Tensor) -> Tensor:
@@ -183,6 +199,10 @@ class Drawn:
         indices = self.indices[sequences]
         if self.ends is None:
             return self.blocks.n_maskable(indices)
+        if self.blocks.separator is not None:
+            maskable = self.maskable(sequences)
+            assert maskable is not None
+            return maskable.sum(dim=1)
         until = torch.minimum(self.blocks.lengths_of(indices), self.ends[sequences])
         return (until - self.blocks.prompts_of(indices)).clamp(min=0)
 

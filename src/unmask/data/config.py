@@ -55,6 +55,11 @@ class CorpusConfig(Section):
         description="wrap: documents joined and cut into full blocks; "
         "pad: one document a block, cut or padded",
     )
+    attend: Literal["block", "document"] = Field(
+        "block",
+        description="how far a token sees: over its whole block, or within its own document, whose "
+        "separators are then read and never predicted (in packing wrap)",
+    )
     transform: str = Field(
         "none",
         description="order that a block's tokens are read in: none, permute-positions, "
@@ -129,6 +134,18 @@ class CorpusConfig(Section):
             raise ValueError(
                 f"transform: must be none where records have prompts, not {self.transform}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_attend(self) -> Self:
+        if self.attend == "document":
+            if self.packing != "wrap":
+                raise ValueError(
+                    f"attend: document is for packing wrap; in packing {self.packing} a block holds "
+                    "one document anyway"
+                )
+            if self.transform != "none":
+                raise ValueError(f"attend: document needs transform none, not {self.transform}")
         return self
 
     @property

@@ -122,7 +122,7 @@ def load_data(
     text = joined([part.documents for part in train])  # which a bpe:N is trained on
     with display.stage("training the tokenizer") as watch:
         tokenizer = _tokenizer(config, watch(text), text.identity, cache)
-    how = config.block_size, config.packing, cache, config.fields, config.processes
+    how = config.block_size, config.packing, cache, config.fields, config.processes, config.attend
     packed = {
         name: [
             _pack(display, f"the {name} text", part.documents, tokenizer, *how) for part in split
@@ -180,7 +180,7 @@ def pack_own_validation(
     else:
         train, valid = _splits(config, None)
         _check_same(run, config, train, valid)
-    how = block_size, packing, cache, config.fields
+    how = block_size, packing, cache, config.fields, config.processes, config.attend
     packed = [_pack(display, "the validation text", p.documents, tokenizer, *how) for p in valid]
     if not all(len(blocks) for blocks, _ in packed):
         name = " + ".join(part.documents.name for part in valid)
@@ -206,6 +206,7 @@ def pack_text(
     block_size: int,
     packing: str,
     *,
+    attend: str = "block",
     cache: Path | None = None,
     console: Console | None = None,
 ) -> Blocks:
@@ -213,12 +214,14 @@ def pack_text(
 
     Args:
         packing: ``wrap``, ``pad`` or ``cover`` (see `unmask.data.blocks.PACKINGS`).
+        attend: how far the network that reads them sees, ``block`` or ``document``.
 
     Raises:
         UserError: the tokenizer loses most of the text.
     """
     display, folder = Display(console), cache_folder(cache)
-    return _pack(display, documents.name, documents, tokenizer, block_size, packing, folder)[0]
+    how = block_size, packing, folder
+    return _pack(display, documents.name, documents, tokenizer, *how, attend=attend)[0]
 
 
 # --- from sources to splits -------------------------------------------------------------------
@@ -290,7 +293,7 @@ def _load_stream(config: CorpusConfig, cache: Path, display: Display, run: Path 
     first = Documents(config.source, identity, lambda: _first_letters(corpora))
     with display.stage("training the tokenizer") as watch:
         tokenizer = _tokenizer(config, watch(first), digest("first", identity), cache)
-    how = config.block_size, config.packing, cache, config.fields, config.processes
+    how = config.block_size, config.packing, cache, config.fields, config.processes, config.attend
     packed = [
         _pack(display, "the validation text", part.documents, tokenizer, *how) for part in valid
     ]
@@ -298,7 +301,8 @@ def _load_stream(config: CorpusConfig, cache: Path, display: Display, run: Path 
     valid_blocks = in_proportion(*_weighted(packed, valid))
     window = max(1, config.shuffle // (config.lanes * len(corpora)))
     packing = Packing(tokenizer, config.block_size, config.packing == "pad", window)
-    settings = Settings(packing, config.lanes, config.transform, config.processes)
+    separator = tokenizer.separator_id if config.attend == "document" else None
+    settings = Settings(packing, config.lanes, config.transform, config.processes, separator)
     facts = {
         "source": config.source,
         "sha256": identity,
@@ -382,6 +386,7 @@ def _pack(
     cache: Path,
     fields: Fields = PLAIN,
     processes: int = 0,
+    attend: str = "block",
 ) -> _Packed:
     """Blocks from the cache, or packed into it; warns of what they do not hold."""
     chat = tokenizer.chat if fields.messages is not None else None
@@ -399,6 +404,9 @@ def _pack(
     found = read_facts(folder)
     assert found is not None  # `kept` has just looked
     blocks = read_blocks(folder, found)
+    if attend == "document":  # its separators, one after each, do not count
+        n_tokens = found.tokens - found.documents
+        blocks = replace(blocks, n_tokens=n_tokens, separator=tokenizer.separator_id)
     if (warning := blocks.coverage.warning(name)) is not None:
         display.line(f"warning: {warning}")
     if blocks.prompts is not None and len(blocks) < found.documents:

@@ -26,6 +26,7 @@ def side_by_side(corpora: Sequence[Blocks], weights: Sequence[int]) -> Blocks:
         coverage=coverage,
         mixed=parts,
         prompts=_prompts(corpora),
+        separator=corpora[0].separator,
     )
 
 
@@ -49,13 +50,21 @@ def in_proportion(corpora: Sequence[Blocks], weights: Sequence[int]) -> Blocks:
     lengths = None if lengths is None else lengths[order]
     prompts = _prompts(corpora)
     prompts = None if prompts is None else prompts[order]
-    held = np.full(len(order), corpora[0].block_size) if lengths is None else lengths
-    held = held if prompts is None else held - prompts
+    every = [blocks.n_maskable(torch.arange(len(blocks))).numpy() for blocks in corpora]
+    held = np.concatenate(every)[order]
     tokens = np.add.reduceat(held, np.cumsum(taken) - taken)
     n_bytes = sum(t * b.n_bytes / b.n_tokens for t, b in zip(tokens, corpora, strict=True))
-    rows, n_tokens = _rows(corpora, order), int(tokens.sum())
+    n_tokens = int(tokens.sum())
     coverage = _coverage(corpora)
-    return Blocks(rows, lengths, n_tokens, round(n_bytes), coverage=coverage, prompts=prompts)
+    return Blocks(
+        _rows(corpora, order),
+        lengths,
+        n_tokens,
+        round(n_bytes),
+        coverage=coverage,
+        prompts=prompts,
+        separator=corpora[0].separator,
+    )
 
 
 def _coverage(corpora: Sequence[Blocks]) -> Coverage:

@@ -79,12 +79,14 @@ class Settings:
         lanes: how many it is read in.
         transform: the order of a block's tokens, by `unmask.data.transforms`.
         processes: that read it; 0: one for each core.
+        separator: as of `unmask.data.blocks.Blocks`.
     """
 
     packing: Packing
     lanes: int
     transform: str = "none"
     processes: int = 0
+    separator: int | None = None
 
 
 class TextStream:
@@ -108,7 +110,9 @@ class TextStream:
             mine: (b,) int64, those of them whose blocks are asked for.
         """
         lane, number = places_in_lanes(seed, step, self._blocks_before, n, self._settings.lanes)
-        wanted = torch.arange(n) if self._settings.packing.pad else mine  # for the lengths of all
+        separator = self._settings.separator
+        counted = self._settings.packing.pad or separator is not None
+        wanted = torch.arange(n) if counted else mine  # for how many tokens all have
         needed = sorted(set(lane[wanted].tolist()))
         self._begin(seed, needed)
         tokens = torch.zeros(n, self._settings.packing.block_size, dtype=torch.int64)
@@ -129,7 +133,7 @@ class TextStream:
         some = lengths.numpy().astype(np.int32) if self._settings.packing.pad else None
         n_tokens = int(lengths.sum())
         read_only = prompts.numpy() if prompts.any() else None
-        blocks = Blocks(tokens.numpy(), some, n_tokens, 0, prompts=read_only)
+        blocks = Blocks(tokens.numpy(), some, n_tokens, 0, prompts=read_only, separator=separator)
         return Drawn(blocks, torch.arange(n))
 
     def named(self, seed: int, step: int, n: int) -> str:

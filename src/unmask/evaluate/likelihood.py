@@ -171,7 +171,9 @@ def evaluate_subject(
         text = detokenized(documents, rule)
         # All of the text; a run's own is read as in training, without what is left over.
         packing = "cover" if options.packing == "wrap" else options.packing
-        blocks = pack_text(text, subject.tokenizer, options.block_size, packing, console=console)
+        attend = "block" if subject.corpus is None else subject.corpus.attend
+        how = options.block_size, packing
+        blocks = pack_text(text, subject.tokenizer, *how, attend=attend, console=console)
         if size_asked_for and packing == "cover" and blocks.n_tokens < options.block_size:
             raise UserError(
                 f"corpus.block_size {options.block_size} is longer than {text.name} "

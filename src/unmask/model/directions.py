@@ -6,9 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.model.documents import within_documents
+
 
 def hidden_states(
-    network: Any, x: Tensor, valid: Tensor | None, *, start: int | None, causal: bool
+    network: Any,
+    x: Tensor,
+    valid: Tensor | None,
+    *,
+    start: int | None,
+    causal: bool,
+    separator: int | None = None,
 ) -> Tensor:
     """Hidden states of a causal network that attends both ways, or causally as it has learnt.
 
@@ -19,6 +27,8 @@ def hidden_states(
         start: a token before the inputs: the state for token i is that of the position before it.
             None: it is that of its own position.
         causal: whether it attends causally.
+        separator: stands between documents, and attention stays within them; None: it goes over
+            all tokens.
 
     Returns:
         (B, L, D); meaningless at padding.
@@ -28,8 +38,10 @@ def hidden_states(
         x = F.pad(x, (1, 0), value=start)
         valid = None if valid is None else F.pad(valid, (1, 0), value=True)
     if causal:  # no position sees the padding after it
-        x, mask = x[:, :length], None
-    else:  # a mask of all queries and keys is taken as it is, in place of the causal one
+        x, valid, mask = x[:, :length], None, None
+    if separator is not None:
+        mask = within_documents(x, separator, valid, causal)
+    elif not causal:  # a mask of all queries and keys is taken as it is, in place of the causal one
         seen = x.new_ones(1, 1, dtype=torch.bool) if valid is None else valid
         mask = seen[:, None, None, :].expand(-1, 1, x.shape[1], x.shape[1])
     output = network(input_ids=x, attention_mask=mask, use_cache=False)

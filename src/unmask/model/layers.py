@@ -72,6 +72,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     """Scaled dot-product attention of heads (B, L, H, d), in the precision that is fastest.
 
+    A mask says all, also where attention is causal.
+
     Under autocast that is bfloat16 on a GPU. On a CPU it is float32: the backward pass of torch's
     bfloat16 kernel takes over three times as long (docs/experiments/2026-11-25-performance.md).
     """
@@ -84,7 +86,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causa
             key.to(dtype).transpose(1, 2),
             value.to(dtype).transpose(1, 2),
             attn_mask=mask,
-            is_causal=causal,
+            is_causal=causal and mask is None,
         )
     return mixed.transpose(1, 2)
 
@@ -107,11 +109,14 @@ class Convolution(nn.Module):
         self.reach = reach
 
     def forward(self, x: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-        """Of x (B, L, D); mask (B, 1, 1, L) True at places whose content counts, None: at all.
+        """Of x (B, L, D).
 
         Args:
+            mask: as in `Attention`: a place is added only where it may be looked at.
             causal: whether only places before one and itself are added to it.
         """
+        if mask is not None and mask.shape[2] > 1:
+            return x + self._where_seen(x, mask[:, 0], causal)
         around = x if mask is None else x * mask[:, 0, 0, :, None]
         weight = self.weight[..., : self.reach + 1] if causal else self.weight
         # As an image one pixel high: the layout that is (B, L, D) in memory, and by far the
@@ -119,6 +124,20 @@ class Convolution(nn.Module):
         image = around.transpose(1, 2).unsqueeze(2)
         found = F.conv2d(image, weight.unsqueeze(2), padding=(0, self.reach), groups=x.shape[2])
         return x + found.squeeze(2).transpose(1, 2)[:, : x.shape[1]]
+
+    def _where_seen(self, x: Tensor, seen: Tensor, causal: bool) -> Tensor:
+        """The weighted sum, of those places alone that seen (B, L, L) lets each look at."""
+        found, length = torch.zeros_like(x), x.shape[1]
+        for offset in range(-self.reach, (0 if causal else self.reach) + 1):
+            left = length - abs(offset)
+            if left <= 0:
+                continue
+            first, from_ = max(0, -offset), max(0, offset)
+            there = seen.diagonal(offset, 1, 2)[..., None]
+            weight = self.weight[:, 0, self.reach + offset]
+            term = x[:, from_ : from_ + left] * there * weight
+            found = found + F.pad(term, (0, 0, first, length - left - first))
+        return found
 
 
 class Attention(nn.Module):
@@ -148,7 +167,8 @@ class Attention(nn.Module):
         Args:
             x: (B, L, D).
             angles: of the positions.
-            mask: (B, 1, 1, L), True at keys to attend to; None: at all.
+            mask: (B, 1, 1, L), True at keys to attend to, or (B, 1, L, L), of each query its own;
+                None: at all.
             causal: whether a position sees only itself and those before.
             values: (B, L, D), added to the values in a share of their own; None: nothing.
         """

@@ -16,12 +16,15 @@ class Network(nn.Module, ABC):
         causal: whether it attends causally where nothing else is said.
         start: a token that is put before the inputs, position i - 1 of which then predicts token
             i; None: position i predicts token i.
+        separator: stands between documents, and attention stays within them; None: it goes over
+            whole blocks.
         head: the projection onto the vocabulary.
         recompute: whether the backward pass computes each block again.
     """
 
     causal: bool
     start: int | None
+    separator: int | None = None
     head: Head
     recompute: bool
 

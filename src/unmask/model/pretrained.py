@@ -194,6 +194,8 @@ class CausalLM(Pretrained):
         start: a token before the inputs: position i - 1 predicts token i, as the model has learnt.
             None: the shift is dropped, and position i predicts token i.
         causal: whether it is left causal: the autoregressive baseline.
+        separator: stands between documents, and attention stays within them; it is never predicted
+            and must never be masked. None: attention goes over whole blocks.
         never_predicted, vocab_size: as of `Pretrained`.
 
     Raises:
@@ -209,11 +211,14 @@ class CausalLM(Pretrained):
         *,
         start: int | None,
         causal: bool = False,
+        separator: int | None = None,
     ) -> None:
         layer = network.get_output_embeddings()
         _check_head(network, layer)
+        unpredicted = [] if separator is None else [separator]
+        never_predicted = [*never_predicted, *unpredicted]
         super().__init__(network.base_model, layer, never_predicted, vocab_size)
-        self.start, self.causal = start, causal
+        self.start, self.causal, self.separator = start, causal, separator
         self._check_directions(type(network).__name__)
 
     def forward(
@@ -237,7 +242,9 @@ class CausalLM(Pretrained):
             (B, L, D); meaningless at padding.
         """
         causal = self.causal if causal is None else causal
-        return hidden_states(self.network, x, valid, start=self.start, causal=causal)
+        return hidden_states(
+            self.network, x, valid, start=self.start, causal=causal, separator=self.separator
+        )
 
     @torch.no_grad()
     def _check_directions(self, kind: str) -> None:

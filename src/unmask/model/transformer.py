@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unmask.model.config import ModelConfig
+from unmask.model.documents import within_documents
 from unmask.model.flops import training_flops
 from unmask.model.head import Head
 from unmask.model.late import Bounds, put, run_late
@@ -40,12 +41,14 @@ class Transformer(Network):
         start: a token put before the inputs, position i - 1 of which then predicts token i: what
             an autoregressive network needs, and the one form of input that serves a network which
             is trained causal and bidirectional. None: position i predicts token i.
+        separator: stands between documents, and attention stays within them; it is never predicted
+            and must never be masked. None: attention goes over whole blocks.
         seed: of the initial weights, which depend on nothing else; None: they stay unset, for
             whoever loads them.
 
     Raises:
         ValueError: an autoregressive network, or one with ``config.late``, without a start
-            symbol; the latter without the mask token.
+            symbol; the latter without the mask token, or with a separator.
 
     Attributes:
         recompute: whether the backward pass computes each block again in place of keeping what its
@@ -61,6 +64,7 @@ class Transformer(Network):
         mask_id: int | None = None,
         causal: bool = False,
         start: int | None = None,
+        separator: int | None = None,
         seed: int | None = 0,
     ) -> None:
         super().__init__()
@@ -68,7 +72,10 @@ class Transformer(Network):
             raise ValueError("an autoregressive network needs a start symbol")
         if config.late and (start is None or mask_id is None):
             raise ValueError("model.late needs a start symbol and the mask token's id")
+        if config.late and separator is not None:
+            raise ValueError("model.late does not keep attention within documents")
         self.config, self.causal, self.start, self.mask_id = config, causal, start, mask_id
+        self.separator = separator
         self.recompute = False
         self.embedding = nn.Embedding(vocab_size, config.width, device="meta").to_empty(
             device="cpu"
@@ -76,7 +83,8 @@ class Transformer(Network):
         self.rotary = Rotary(config.head_dim, config.rope_theta)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width)
-        self.head = Head(config.width, vocab_size, never_predicted)
+        unpredicted = [] if separator is None else [separator]
+        self.head = Head(config.width, vocab_size, [*never_predicted, *unpredicted])
         self.convolution: Convolution | None = None
         if config.convolution:
             self.convolution = Convolution(config.width, config.convolution)
@@ -134,6 +142,8 @@ class Transformer(Network):
         Nothing is put before the tokens here: a start symbol stands among them.
         """
         mask = None if valid is None else valid[:, None, None, :]
+        if self.separator is not None:
+            mask = within_documents(x, self.separator, valid, causal)
         angles = self.rotary(x.shape[1])
         hidden: Tensor = self.embedding(x)
         if self.convolution is not None:

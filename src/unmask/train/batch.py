@@ -164,7 +164,7 @@ def _draw(
     if device.type not in ("cpu", "mps"):
         most = objective.most_predicted(portion.u_at_most, length)
         visible = None
-        if drawn.blocks.prompts is None:  # which are visible whatever the rate
+        if drawn.blocks.all_maskable:  # the others are visible whatever the rate
             visible = objective.most_visible(portion.u_at_least, length)
         if most is not None:
             visible = torch.full_like(most, length) if visible is None else visible

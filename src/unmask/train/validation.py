@@ -63,7 +63,7 @@ def validate(
             # An empty one is a pass that the other processes need this one for.
             rows = batch if len(batch) else torch.zeros(1, dtype=torch.int64)
             x, valid = _to(device, *blocks.batch(chosen[rows]))
-            maskable = valid if blocks.prompts is None else blocks.maskable(chosen[rows])
+            maskable = valid if blocks.all_maskable else blocks.maskable(chosen[rows])
             maskable = None if maskable is None else maskable.to(device)
             if draws is None:
                 inputs, predicted = (

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unmask.base.errors import UserError
 from unmask.data.blocks import Blocks
 from unmask.diffusion.noise import Stream, uniform
 from unmask.diffusion.objective import predicted_cross_entropy
@@ -77,6 +78,11 @@ def window_profile(
         seed: of the places.
         on_pass: called after each radius on each side.
     """
+    if blocks.separator is not None:
+        raise UserError(
+            "the run keeps attention within documents (corpus.attend document), so no window over "
+            "its blocks can be measured"
+        )
     device = model.head.weight.device
     x, valid = blocks.batch(chosen.repeat_interleave(targets))
     n, length = x.shape
