@@ -141,8 +141,8 @@ class CorpusConfig(Section):
         if self.attend == "document":
             if self.packing != "wrap":
                 raise ValueError(
-                    f"attend: document is for packing wrap; in packing {self.packing} a block holds "
-                    "one document anyway"
+                    f"attend: document is for packing wrap; in packing {self.packing} a block "
+                    "holds one document anyway"
                 )
             if self.transform != "none":
                 raise ValueError(f"attend: document needs transform none, not {self.transform}")
