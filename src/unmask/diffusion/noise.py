@@ -46,6 +46,7 @@ class Stream(IntEnum):
     DOCUMENTS = 28
     LENGTH = 29
     PLACES = 29
+    STATES = 32
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:
