@@ -129,7 +129,8 @@ def test_from_a_run(
 
 
 BAD: list[tuple[list[Any], str]] = [
-    (["--init", "MODEL", "--model.late", 1], "--model.late and --model.shift are for networks"),
+    (["--init", "MODEL", "--model.late", 1], "--model.late, --model.shift and --model.self-cond"),
+    (["--init", "MODEL", "--model.self-conditioning"], "are for networks of unmask, not for"),
     (["--init", "BERT", "--recipe", "fast"], "trains autoregressively too, but .* is a masked"),
     (["--init", "MODEL", "--recipe", "ar", "--adapt.no-keep-shift"], "--adapt.keep-shift is off"),
     (["--init", "nowhere/model"], "no such|cannot load"),

@@ -12,6 +12,7 @@ from unmask.recipe.parse import parse_recipe
 from unmask.recipe.recipe import Portion
 from unmask.run import predicts_before_place
 from unmask.start import outline, pretrained_name
+from unmask.train.batch import CONDITIONED
 from unmask.train.device import PEAKS
 from unmask.train.optim import KEPT
 
@@ -77,6 +78,7 @@ def cost_of(config: Config, vocab_size: int) -> Cost:
             length,
             portion.t,
             start=predicts_before_place(config),
+            conditioned=CONDITIONED,
             **_how(config, portion),
         )
 

@@ -98,8 +98,11 @@ def pretrained_name(config: Config) -> str | None:
 
 
 def _check_network(config: Config, name: str, causal: bool) -> None:
-    if config.model.late or config.model.shift:
-        raise UserError("model.late and model.shift are for networks of unmask, not for init")
+    if config.model.late or config.model.shift or config.model.self_conditioning:
+        raise UserError(
+            "model.late, model.shift and model.self_conditioning are for networks of unmask, not "
+            "for init"
+        )
     recipe = parse_recipe(config.recipe) if "auto" not in config.recipe else None
     if recipe is not None and recipe.start_symbol and not (causal and config.adapt.keep_shift):
         why = "adapt.keep_shift is off" if causal else f"{name} is a masked language model"

@@ -27,6 +27,7 @@ KINDS = {
     "local": [
         *("--recipe", "fast", "--model.convolution", "2", "--model.loops", "2"),
         *("--model.activation", "relu2", "--model.value-embedding", "--model.zero-outputs"),
+        "--model.self-conditioning",
     ],
     "padded": ["--recipe", "bell", "--corpus.packing", "pad", "--corpus.transform", "reverse"],
 }

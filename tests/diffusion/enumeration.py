@@ -39,13 +39,18 @@ def bin_chance(length: int, low: float, high: float) -> Tensor:
     return torch.from_numpy(special.beta(a, b) * inside)
 
 
-def random_transformer(vocab: int, *, causal: bool = False, head: float = 1.0) -> Transformer:
+def random_transformer(
+    vocab: int, *, causal: bool = False, head: float = 1.0, self_conditioning: bool = False
+) -> Transformer:
     """A real network with an undeserved opinion; id ``vocab`` is its mask token."""
-    config = ModelConfig(zero_outputs=False, layers=1, width=16, heads=2)
-    model = Transformer(config, vocab + 1, [vocab], causal=causal, seed=1)
+    config = ModelConfig(
+        zero_outputs=False, layers=1, width=16, heads=2, self_conditioning=self_conditioning
+    )
+    start = vocab if causal else None
+    model = Transformer(config, vocab + 1, [vocab], causal=causal, start=start, seed=1)
     generator = torch.Generator().manual_seed(2)
     for name, parameter in model.named_parameters():
-        if name in ("embedding.weight", "head.weight"):
+        if name in ("embedding.weight", "head.weight", "state_norm.weight"):
             scale = head if name == "head.weight" else 1.0
             parameter.data = scale * torch.randn(parameter.shape, generator=generator)
     return model

@@ -17,10 +17,13 @@ Call = Callable[..., tuple[int, str]]
 V, L, MASK = 4, 4, 3
 
 
-@pytest.fixture
-def model() -> Transformer:
+@pytest.fixture(params=[False, True], ids=["plain", "self-conditioned"])
+def model(request: pytest.FixtureRequest) -> Transformer:
     """One with opinions, and three tokens."""
-    made = Transformer(ModelConfig(zero_outputs=False, layers=2, width=16, heads=2), V, [MASK])
+    config = ModelConfig(
+        zero_outputs=False, layers=2, width=16, heads=2, self_conditioning=request.param
+    )
+    made = Transformer(config, V, [MASK])
     generator = torch.Generator().manual_seed(0)
     for weight in made.parameters():
         torch.nn.init.normal_(weight, std=0.6, generator=generator)

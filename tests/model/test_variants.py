@@ -20,12 +20,14 @@ VARIANTS = {
     "relu2": {"activation": "relu2"},
     "zero": {"zero_outputs": True},
     "values": {"value_embedding": True},
+    "self": {"self_conditioning": True},
     "all": {
         "convolution": 3,
         "loops": 2,
         "activation": "relu2",
         "zero_outputs": True,
         "value_embedding": True,
+        "self_conditioning": True,
     },
 }
 
@@ -190,7 +192,8 @@ def test_operations_are_counted(variant: str) -> None:
     model = Transformer(shape, V)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(tokens(3, L))
-    forward = counter.get_total_flops() + len(shape.passes) * 4 * 3 * L**2 * 32  # attention
+    passes = len(shape.passes) * (1 + shape.self_conditioning)
+    forward = counter.get_total_flops() + passes * 4 * 3 * L**2 * 32  # attention
     rates = torch.zeros(3)  # nothing is predicted: no head
     found = training_flops(shape, V, L, rates, causal=False, start=False, asked=True)
     without = training_flops(shape, V, L, rates, causal=False, start=False)
@@ -202,6 +205,7 @@ def test_operations_are_counted(variant: str) -> None:
     [
         ({"late": 1, "convolution": 2}, "late and convolution do not go together"),
         ({"late": 1, "value_embedding": True}, "late and value_embedding do not go together"),
+        ({"late": 1, "self_conditioning": True}, "late and self_conditioning do not go together"),
         (
             {"late": 2, "loops": 2},
             "late 2 of 4 blocks are among those that loops repeat; at most 1",

@@ -109,6 +109,7 @@ CASES = [
             ("puma", 2, []),
             ("mirror", 2, STREAM),
             ("ar", 2, ["--train.recompute"]),
+            ("bell:next-token=0.3", 2, ["--model.self-conditioning", "--train.recompute"]),
             # a micro-batch of each kind on one process, of one kind on the other
             ("bell:next-token=0.2", 2, ["--train.batch-size", 3]),
         ]

@@ -130,7 +130,7 @@ def test_two_processes_train_every_part_of_the_network(
     """Blocks that are passed twice, and what stands outside of them, are shared as the others."""
     together = [*options, "--recipe", "fast", "--model.layers", 4, "--model.convolution", 2]
     together += ["--model.loops", 2, "--model.activation", "relu2", "--model.value-embedding"]
-    together += ["--model.zero-outputs", *changes]
+    together += ["--model.zero-outputs", "--model.self-conditioning", *changes]
     alone, run = tmp_path / "alone", tmp_path / "run"
     assert unmask("train", "--run", alone, *together, "--train.parallel", "none")[0] == 0
     told, _ = (process := torchrun(run, together)).communicate(timeout=240)

@@ -135,8 +135,13 @@ def test_a_recipe_that_is_fitted_while_training_resumes_with_what_it_has_seen(
 
 @pytest.mark.parametrize(
     "extra",
-    [[], ["--train.optimizer", "muon", "--train.ema", "0.9"], ["--model.late", "1"]],
-    ids=["plain", "averaged", "late"],
+    [
+        [],
+        ["--train.optimizer", "muon", "--train.ema", "0.9"],
+        ["--model.late", "1"],
+        ["--model.self-conditioning"],
+    ],
+    ids=["plain", "averaged", "late", "self-conditioned"],
 )
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
     extra: list[str], unmask: Call, small: list[str], tmp_path: Path

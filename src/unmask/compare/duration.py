@@ -135,6 +135,7 @@ def _time_parts(config: Config, threads: int) -> tuple[float, float, float]:
             step=number,
             device=device,
             observers=observers,
+            self_conditioning=model.self_conditioning,
         )
         rate = learning_rate(number, train)
         take_step(state, loss, batches, train, step=number, learning_rate=rate)

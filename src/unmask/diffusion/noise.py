@@ -6,7 +6,7 @@ The generator is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as
 in 64-bit integer tensor operations, so that every device gives the same bits.
 """
 
-from enum import IntEnum
+from enum import IntEnum, unique
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ GRAIN = 2.0**-24
 """What `uniform` gives multiples of."""
 
 
+@unique
 class Stream(IntEnum):
     """What a variate is for: two purposes never read the same counter."""
 
@@ -44,8 +45,9 @@ class Stream(IntEnum):
     CORPUS = 26
     SHARDS = 27
     DOCUMENTS = 28
-    LENGTH = 29
     PLACES = 29
+    LENGTH = 30
+    STATES = 32
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:

@@ -54,6 +54,11 @@ class ModelConfig(Section):
     value_embedding: bool = Field(
         False, description="A second table of embeddings, added to the values of every block."
     )
+    self_conditioning: bool = Field(
+        False,
+        description="The last states of a first pass, without gradient, are added to the "
+        "embeddings of a second; in training in half of the steps.",
+    )
     rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary position frequencies.")
 
     @property
@@ -103,13 +108,13 @@ class ModelConfig(Section):
     def inner_parameters(self) -> int:
         """All weights but those of the embeddings and the head."""
         embedded = self.width * (2 * self.convolution + 1) if self.convolution else 0
-        return self.block_parameters + self.width + embedded
+        return self.block_parameters + self.width * (1 + self.self_conditioning) + embedded
 
     @model_validator(mode="after")
     def _check_late(self) -> Self:
         if not self.late:
             return self
-        for name in ("convolution", "value_embedding"):
+        for name in ("convolution", "value_embedding", "self_conditioning"):
             if getattr(self, name):
                 raise ValueError(f"late and {name} do not go together")
         passed = self.passes

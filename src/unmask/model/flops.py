@@ -22,6 +22,7 @@ def training_flops(
     start: bool,
     recompute: bool = False,
     asked: bool = False,
+    conditioned: float = 0.0,
 ) -> float:
     """FLOPs of the forward and the backward pass over some sequences.
 
@@ -36,6 +37,8 @@ def training_flops(
         start: whether a start symbol stands before the tokens.
         recompute: whether the blocks are computed again in the backward pass.
         asked: whether a forward pass is made before, for the confidences at the masked positions.
+        conditioned: share of the sequences that a network with self-conditioning makes its first
+            pass over.
     """
     t, width, layers = rates.double(), config.width, len(config.passes)
     predicted = t * length
@@ -62,7 +65,11 @@ def training_flops(
     if recompute:  # all but the last product of a block, which nothing in its backward pass needs
         last = 2 * width * config.mlp_width
         again = blocks.sum(dim=0) - last * advanced
-    before = blocks.sum(dim=0) + head / 3 if asked else torch.zeros_like(t)
+    before = torch.zeros_like(t)
+    if config.self_conditioning:
+        before = (conditioned + asked) * blocks.sum(dim=0)
+    if asked:
+        before = before + blocks.sum(dim=0) + head / 3
     return float((head + passes + again + before).sum())
 
 

@@ -20,6 +20,7 @@ class Network(nn.Module, ABC):
             whole blocks.
         head: the projection onto the vocabulary.
         recompute: whether the backward pass computes each block again.
+        self_conditioning: whether a pass may be given the states of one before it.
     """
 
     causal: bool
@@ -27,6 +28,7 @@ class Network(nn.Module, ABC):
     separator: int | None = None
     head: Head
     recompute: bool
+    self_conditioning: bool = False
 
     @abstractmethod
     def forward(
@@ -37,6 +39,7 @@ class Network(nn.Module, ABC):
         *,
         predicted: Tensor | None = None,
         bounds: Bounds | None = None,
+        conditioned: bool = True,
     ) -> Tensor:
         """Compute the hidden states (B, L, D) of tokens x (B, L); see `Transformer`."""
 
@@ -47,7 +50,14 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def training_flops(
-        self, length: int, rates: Tensor, *, causal: bool, asked: bool, recompute: bool = False
+        self,
+        length: int,
+        rates: Tensor,
+        *,
+        causal: bool,
+        asked: bool,
+        recompute: bool = False,
+        conditioned: float = 0.0,
     ) -> float:
         """FLOPs of the forward and the backward pass over sequences; see `training_flops`."""
 

@@ -83,7 +83,14 @@ class Pretrained(Network):
         self._recompute = wanted
 
     def training_flops(
-        self, length: int, rates: Tensor, *, causal: bool, asked: bool, recompute: bool = False
+        self,
+        length: int,
+        rates: Tensor,
+        *,
+        causal: bool,
+        asked: bool,
+        recompute: bool = False,
+        conditioned: float = 0.0,
     ) -> float:
         """FLOPs of the forward and the backward pass over sequences, about."""
         weights = sum(p.numel() for block in self.layers for p in block.parameters())
@@ -113,6 +120,7 @@ class Outline(Pretrained):
         *,
         predicted: Tensor | None = None,
         bounds: Bounds | None = None,
+        conditioned: bool = True,
     ) -> Tensor:
         """Not to be run."""
         raise NotImplementedError
@@ -154,6 +162,7 @@ class MaskedLM(Pretrained):
         *,
         predicted: Tensor | None = None,
         bounds: Bounds | None = None,
+        conditioned: bool = True,
     ) -> Tensor:
         """Compute the hidden states that `head` turns into logits.
 
@@ -161,7 +170,7 @@ class MaskedLM(Pretrained):
             x: (B, L) int64 token ids.
             valid: (B, L) bool, False at padding, which stands at the right end; None: none.
             causal: must not be asked for.
-            predicted, bounds: not needed; all states are computed.
+            predicted, bounds, conditioned: not needed; all states are computed, in one pass.
 
         Returns:
             (B, L, D); meaningless at padding.
@@ -229,6 +238,7 @@ class CausalLM(Pretrained):
         *,
         predicted: Tensor | None = None,
         bounds: Bounds | None = None,
+        conditioned: bool = True,
     ) -> Tensor:
         """Compute the hidden states that `head` turns into logits.
 
@@ -236,7 +246,7 @@ class CausalLM(Pretrained):
             x: (B, L) int64 token ids.
             valid: (B, L) bool, False at padding, which stands at the right end; None: none.
             causal: whether to attend causally; None: as it was made.
-            predicted, bounds: not needed; all states are computed.
+            predicted, bounds, conditioned: not needed; all states are computed, in one pass.
 
         Returns:
             (B, L, D); meaningless at padding.

@@ -77,6 +77,7 @@ class Transformer(Network):
         self.config, self.causal, self.start, self.mask_id = config, causal, start, mask_id
         self.separator = separator
         self.recompute = False
+        self.self_conditioning = config.self_conditioning
         self.embedding = nn.Embedding(vocab_size, config.width, device="meta").to_empty(
             device="cpu"
         )
@@ -93,6 +94,7 @@ class Transformer(Network):
             self.value_embedding = nn.Embedding(vocab_size, config.width, device="meta").to_empty(
                 device="cpu"
             )
+        self.state_norm = RMSNorm(config.width) if config.self_conditioning else None
         if seed is not None:
             self._draw_weights(seed)
 
@@ -104,6 +106,7 @@ class Transformer(Network):
         *,
         predicted: Tensor | None = None,
         bounds: Bounds | None = None,
+        conditioned: bool = True,
     ) -> Tensor:
         """Compute the hidden states that `head` turns into logits of the tokens at their places.
 
@@ -118,6 +121,8 @@ class Transformer(Network):
                 computes all states.
             bounds: of a batch for a network whose masked positions come in late: with them every
                 shape is constant, and nothing waits for the device to count.
+            conditioned: whether a network with self-conditioning makes its first pass; see
+                `pass_blocks`.
 
         Returns:
             (B, L, D) after the final norm; finite at padding and at states that were not asked
@@ -133,25 +138,46 @@ class Transformer(Network):
                 x = x[:, :-1]
             elif valid is not None:
                 valid = F.pad(valid, (1, 0), value=True)
-        hidden = self.pass_blocks(x, None if causal else valid, causal)
+        hidden = self.pass_blocks(x, None if causal else valid, causal, conditioned)
         return self.norm(hidden[:, :length])  # type: ignore[no-any-return]
 
-    def pass_blocks(self, x: Tensor, valid: Tensor | None, causal: bool) -> Tensor:
+    def pass_blocks(
+        self, x: Tensor, valid: Tensor | None, causal: bool, conditioned: bool = True
+    ) -> Tensor:
         """The residual stream (B, L, D) of tokens x (B, L) after all blocks, before the norm.
 
         Nothing is put before the tokens here: a start symbol stands among them.
+
+        With self-conditioning (Jo et al. 2025, arXiv 2510.19304) it is that of a second pass, to
+        whose embeddings the normalised streams of a first one are added, each at its own position.
+        The first has no gradient. Both read the same tokens: what is predicted is a function of
+        what is visible, and in a causal pass of what stands before.
+
+        Args:
+            conditioned: whether there is a first pass; if not, zeros stand in for its streams.
         """
         mask = None if valid is None else valid[:, None, None, :]
         if self.separator is not None:
             mask = within_documents(x, self.separator, valid, causal)
         angles = self.rotary(x.shape[1])
-        hidden: Tensor = self.embedding(x)
-        if self.convolution is not None:
-            hidden = self.convolution(hidden, mask, causal)
+        embedded: Tensor = self.embedding(x)
         values = None if self.value_embedding is None else self.value_embedding(x)
-        for i in self.config.passes:
-            hidden = self._run(self.blocks[i], hidden, angles, mask, causal, values)
-        return hidden
+
+        def stream(hidden: Tensor) -> Tensor:
+            if self.convolution is not None:
+                hidden = self.convolution(hidden, mask, causal)
+            for i in self.config.passes:
+                hidden = self._run(self.blocks[i], hidden, angles, mask, causal, values)
+            return hidden
+
+        if self.state_norm is None:
+            return stream(embedded)
+        states = torch.zeros_like(embedded)
+        if conditioned:
+            with torch.no_grad():
+                states = stream(embedded)
+        # Zeros too pass the norm, which so has a gradient in every step, as DDP asks.
+        return stream(embedded + self.state_norm(states))
 
     def _late(
         self, x: Tensor, valid: Tensor | None, predicted: Tensor | None, bounds: Bounds | None
@@ -201,7 +227,14 @@ class Transformer(Network):
         return list(self.blocks)
 
     def training_flops(
-        self, length: int, rates: Tensor, *, causal: bool, asked: bool, recompute: bool = False
+        self,
+        length: int,
+        rates: Tensor,
+        *,
+        causal: bool,
+        asked: bool,
+        recompute: bool = False,
+        conditioned: float = 0.0,
     ) -> float:
         """FLOPs of the forward and the backward pass over sequences; see `training_flops`."""
         return training_flops(
@@ -213,6 +246,7 @@ class Transformer(Network):
             start=self.start is not None,
             recompute=recompute,
             asked=asked,
+            conditioned=conditioned,
         )
 
     @torch.no_grad()
@@ -224,7 +258,8 @@ class Transformer(Network):
         residual = 1 / math.sqrt(2 * len(self.config.passes))
         for name, weight in self.named_parameters():
             if weight.ndim == 1:
-                weight.fill_(1.0)
+                # An untrained network does not look at its states.
+                weight.fill_(0.0 if name == "state_norm.weight" else 1.0)
                 continue
             if name == "head.weight" or weight.ndim == 3:
                 # An untrained network is exactly undecided, and its convolutions do nothing.

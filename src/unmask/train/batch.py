@@ -16,6 +16,9 @@ from unmask.recipe.objective import Objective, Observers
 from unmask.recipe.recipe import Portion, Recipe
 from unmask.train.config import TrainConfig
 
+CONDITIONED = 0.5
+"""Share of the steps in which a network with self-conditioning makes its first pass."""
+
 
 class Work(NamedTuple):
     """What some samples cost depends on.
@@ -24,11 +27,13 @@ class Work(NamedTuple):
         causal: whether they are trained causal.
         asked: whether the network is asked for its confidences before.
         rates: (n,) their mask rates.
+        conditioned: whether the network makes a first pass, for the states of the second.
     """
 
     causal: bool
     asked: bool
     rates: Tensor
+    conditioned: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Batch:
         last: whether no other micro-batch of the step comes after it.
         counted: False of a sample that is another process's and weighs nothing here: it stands in
             for a pass that all processes have to make together.
+        conditioned: whether a network with self-conditioning makes its first pass.
     """
 
     objective: Objective
@@ -72,6 +78,7 @@ class Batch:
     work: Sequence[Work]
     last: bool
     counted: bool = True
+    conditioned: bool = False
 
 
 def draw_batches(
@@ -85,6 +92,7 @@ def draw_batches(
     observers: Observers | None = None,
     mine: Tensor | None = None,
     together: Sequence[Tensor] = (),
+    self_conditioning: bool = False,
 ) -> Iterator[Batch]:
     """Draw the blocks, mask rates and masks of a step, for one micro-batch after the other.
 
@@ -95,6 +103,7 @@ def draw_batches(
         mine: (b,) int64, the places in the global batch that are asked for; None: all.
         together: the places that each process asks for, if all of them are to have micro-batches of
             the same number and kinds.
+        self_conditioning: whether the network is one that makes a first pass in some steps.
     """
     slots = torch.arange(config.batch_size)
     portions = recipe.portions(
@@ -113,7 +122,11 @@ def draw_batches(
     n_tokens = sum(int(drawn.n_maskable(portion.sequences).sum()) for portion in portions)
     phases = {"causal" if p.objective.causal else "masked" for p in portions if len(p.slots)}
     phase = phases.pop() if len(phases) == 1 else "mixed"
-    work = [Work(p.objective.causal, p.objective.masking.refines, p.t) for p in portions]
+    # By whole steps, as published: no process and no micro-batch has to wait for another's pass.
+    conditioned = self_conditioning and makes_first_pass(seed, step)
+    work = [
+        Work(p.objective.causal, p.objective.masking.refines, p.t, conditioned) for p in portions
+    ]
     parts = mine.tensor_split(config.accumulation)
     others = [share.tensor_split(config.accumulation) for share in together]
     micro_batches = []
@@ -129,7 +142,13 @@ def draw_batches(
         batch = _draw(portion, drawn, seed, step, device, n_tokens)
         if not counted:
             batch = replace(batch, weights=torch.zeros_like(batch.weights), counted=False)
-        yield replace(batch, phase=phase, work=work, last=number == len(micro_batches))
+        last = number == len(micro_batches)
+        yield replace(batch, phase=phase, work=work, last=last, conditioned=conditioned)
+
+
+def makes_first_pass(seed: int, step: int) -> bool:
+    """Whether a step is one of the share `CONDITIONED`, each by a chance of its own."""
+    return bool(uniform_double(seed, Stream.STATES, step, torch.zeros(1).long(), 1) < CONDITIONED)
 
 
 def _ends(drawn: Drawn, share: float, seed: int, step: int) -> Tensor:

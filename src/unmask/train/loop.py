@@ -173,6 +173,7 @@ def train(  # noqa: PLR0912, PLR0915 - one page, top to bottom, on purpose
                 observers=state.observers,
                 mine=mine,
                 together=together,
+                self_conditioning=model.self_conditioning,
             )
             taken = take_step(
                 state,

@@ -63,6 +63,7 @@ class TrainingLoss(nn.Module):
         valid: Tensor | None,
         causal: bool,
         bounds: Bounds | None,
+        conditioned: bool,
     ) -> tuple[Tensor, Tensor]:
         """Weighted sum of the cross-entropies of the predicted positions, and each row's sum.
 
@@ -73,8 +74,11 @@ class TrainingLoss(nn.Module):
             valid: (b, L) bool, False at padding; None where there is none.
             causal: whether the network must not look ahead.
             bounds: of a batch, with which no shape depends on its masks; None: counted.
+            conditioned: whether a network with self-conditioning makes its first pass.
         """
-        hidden = self.model(inputs, valid, causal, predicted=predicted, bounds=bounds)
+        hidden = self.model(
+            inputs, valid, causal, predicted=predicted, bounds=bounds, conditioned=conditioned
+        )
         budget = None if bounds is None else bounds.predicted
         result: tuple[Tensor, Tensor] = self._loss(
             hidden, targets, predicted, weights, self.model.head, budget
@@ -114,7 +118,14 @@ def batch_loss(
         inputs = objective.hide(batch.x, mask, mask_id)
         with gradient_sync(forward, model, batch.last):
             value, nats = forward(
-                inputs, batch.x, mask, batch.weights, batch.valid, objective.causal, batch.bounds
+                inputs,
+                batch.x,
+                mask,
+                batch.weights,
+                batch.valid,
+                objective.causal,
+                batch.bounds,
+                batch.conditioned,
             )
         return Loss(value, nats, mask)
 
@@ -221,10 +232,13 @@ def flops_of(model: Network, work: Iterable[Work], length: int) -> float:
     Args:
         length: of the padded sequences, tokens.
     """
-    rates: dict[tuple[bool, bool], list[Tensor]] = {}
+    rates: dict[tuple[bool, bool, bool], list[Tensor]] = {}
     for part in work:
-        rates.setdefault((part.causal, part.asked), []).append(part.rates)
+        kind = part.causal, part.asked, part.conditioned
+        rates.setdefault(kind, []).append(part.rates)
     return sum(
-        model.training_flops(length, torch.cat(parts), causal=causal, asked=asked)
-        for (causal, asked), parts in rates.items()
+        model.training_flops(
+            length, torch.cat(parts), causal=causal, asked=asked, conditioned=conditioned
+        )
+        for (causal, asked, conditioned), parts in rates.items()
     )

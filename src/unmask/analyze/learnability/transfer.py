@@ -134,7 +134,15 @@ def _train(
     restore_optimizers(state.optimizers, model, tensors)
     loss, device = batch_loss(model, mask_id), model.head.weight.device
     for step in steps:
-        batches = draw_batches(recipe, blocks, config, seed=start.seed, step=step, device=device)
+        batches = draw_batches(
+            recipe,
+            blocks,
+            config,
+            seed=start.seed,
+            step=step,
+            device=device,
+            self_conditioning=model.self_conditioning,
+        )
         take_step(state, loss, batches, config, step=step, learning_rate=learning_rate)
         on_step()
 
