@@ -45,6 +45,15 @@ class Config(Section):
     validation: ValidationConfig = nested(ValidationConfig)
 
     @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        if "steps" in self.recipe:  # a share at a number of them
+            from unmask.recipe.parse import is_auto, parse_recipe  # noqa: PLC0415 - imports torch
+
+            if not is_auto(self.recipe):
+                parse_recipe(self.recipe).check_steps(self.train.steps)
+        return self
+
+    @model_validator(mode="after")
     def _check_attend(self) -> Self:
         if self.model.late and self.corpus.attend == "document":
             raise ValueError("model.late and corpus.attend document do not go together")

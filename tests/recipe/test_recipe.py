@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from unmask.base.errors import UserError
+from unmask.config import Config
 from unmask.diffusion.masking import MASKINGS, Bernoulli, Correlated, Scattered
 from unmask.diffusion.objective import WEIGHTINGS
 from unmask.diffusion.time import TIME_DISTRIBUTIONS, Beta, TruncatedNormal, Uniform
@@ -92,8 +93,10 @@ NUMBER = st.floats(0, 1).map(lambda x: round(x, 3))
 @st.composite
 def shares(draw, most=1.0):
     """A share of any form, at most so great."""
-    progress = sorted(draw(st.lists(NUMBER, min_size=1, max_size=4)))
-    return Share(tuple((draw(st.floats(0, most)), at) for at in progress))
+    in_steps = draw(st.booleans())
+    number = st.integers(0, 150).map(float) if in_steps else NUMBER
+    places = sorted(draw(st.lists(number, min_size=1, max_size=4)))
+    return Share(tuple((draw(st.floats(0, most)), at) for at in places), in_steps)
 
 
 @st.composite
@@ -208,6 +211,10 @@ def test_another_time_distribution_or_masking_starts_from_its_own_defaults():
         ("bell:masking=scattered,neighbours=-1", "between -1 and 1", []),
         ("bell:mix=both", "mix 'both'", ["batch", "steps"]),
         ("bell:next-token=much", "next-token: 'much'", ["1@0.2/0@0.2"]),
+        ("bell:next-token=1@0.1/0@9steps", "has points at progress and at steps", []),
+        ("bell:next-token=1@1.5steps/0@2steps", "or at steps such as 1@400steps/0@400steps", []),
+        ("bell:next-token=1@9steps/0@5steps", "steps must not fall from one point", []),
+        ("bell:next-token=1@9steps/0@9steps,uniform=0.1", "1.1 at step 0; at most 1", []),
         ("bell:next-token=1.5", "next-token: shares and progress must be in [0, 1]", []),
         ("bell:next-token=1@0.5/0@0.2", "progress must not fall", []),
         ("bell:next-token=1@0.5/0", "no @progress", []),
@@ -461,6 +468,9 @@ def test_a_share_reads_back_and_is_linear_between_its_points(share):
         ("1@0/0.1@0.6", [1, 0.7, 0.4, 0.1, 0.1]),
         ("0@0.8/1@1", [0, 0, 0, 0, 0]),
         ("0@0.4/1@0.8", [0, 0, 0, 0.5, 1]),
+        ("1@2steps/0@2steps", [1, 1, 0, 0, 0]),
+        ("1@0steps/0@4steps", [1, 0.75, 0.5, 0.25, 0]),
+        ("1@0steps/0.5@8steps", [1, 0.9375, 0.875, 0.8125, 0.75]),
     ],
 )
 def test_shares_at_fifths_of_the_training(text, values):
@@ -473,6 +483,31 @@ def test_one_share_has_one_spelling():
     for text in ("0.30", "0.3@0/0.3@1", "0.3@0.5", "0.3@0/0.3@0.2/0.3@0.2/0.3@1"):
         assert str(Share.parse(text)) == "0.3"
     assert str(Share.parse("1.0@0/1@0.2/0@0.2/0@1")) == "1@0.2/0@0.2"
+    assert str(Share.parse("1@0steps/1@20steps/0@020steps")) == "1@20steps/0@20steps"
+    assert Share.parse("0.3@40steps") == Share.parse("0.3")
+
+
+def test_shares_at_steps_and_at_progress():
+    """A start of so many steps is that in a run of any length; the first named go before."""
+    recipe = parse_recipe("fast:next-token=1@400steps/0@400steps,uniform=0@0.5/1@1")
+    for steps in (500, 20_000):
+        causal = [recipe.divided(k, steps)[0][0].causal for k in (0, 399, 400, steps - 1)]
+        assert causal == [True, True, False, False]
+    late = [start for objective, start, _ in recipe.divided(450, 500) if objective == recipe.main]
+    assert late == [pytest.approx(0.8)]
+    assert parse_recipe(recipe.spec()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("steps", "left"), [(400, False), (401, True), (100, False), (20_000, True)]
+)
+def test_a_run_of_next_tokens_alone_is_refused(steps, left):
+    options = {"recipe": "fast:next-token=1@400steps/0@400steps", "train": {"steps": steps}}
+    if left:
+        assert "next-token=1@400steps/0@400steps" in Config(**options).recipe
+    else:
+        with pytest.raises(UserError, match=rf"fast has no step left of the run's {steps} steps"):
+            Config(**options)
 
 
 def test_adding_a_companion_is_one_entry(monkeypatch):

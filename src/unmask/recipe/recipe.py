@@ -11,6 +11,7 @@ from torch import Tensor
 
 from unmask.base.errors import UserError, unknown
 from unmask.base.spec import format_spec
+from unmask.base.wording import counted
 from unmask.diffusion.adaptive import RateStatistics
 from unmask.diffusion.noise import Stream, uniform_double
 from unmask.diffusion.time import alternating_strata, stratify
@@ -127,6 +128,25 @@ class Recipe:
     def objectives(self) -> list[Objective]:
         """The companions, and the main one last."""
         return [*self._companions.values(), self.main]
+
+    def check_steps(self, steps: int) -> None:
+        """Make sure that a run of so many steps trains on the main objective too.
+
+        Raises:
+            UserError: shares at steps leave it none.
+        """
+        if not any(share.in_steps for share in self.shares.values()):
+            return
+        ends = {
+            int(at) for share in self.shares.values() if share.in_steps for _, at in share.points
+        }
+        looked_at = {step for end in ends for step in (end, end + 1) if step < steps}
+        shares = self.shares.values()
+        if all(sum(s.at(step, steps) for s in shares) >= 1 for step in {0, steps - 1, *looked_at}):
+            raise UserError(
+                f"recipe: {self.name} has no step left of the run's {counted(steps, 'step')}: its "
+                f"{', '.join(self.shares)} has them all; give train.steps more"
+            )
 
     def observers(self, device: torch.device | None = None) -> dict[str, RateStatistics]:
         """What has to watch the training steps: names of checkpoint files, and what fills them."""

@@ -7,63 +7,84 @@ from math import isfinite
 
 from unmask.base.errors import UserError
 
-_FORM = "a share such as 0.3, or shares at progress such as 1@0.2/0@0.2 (1 until 0.2, then 0)"
+_FORM = (
+    "a share such as 0.3, or shares at progress such as 1@0.2/0@0.2 (1 until 0.2, then 0), or at "
+    "steps such as 1@400steps/0@400steps"
+)
+_STEPS = "steps"
 
 
 @dataclass(frozen=True)
 class Share:
-    """A piecewise linear function of the progress of training, step / steps in [0, 1).
+    """A piecewise linear function of the progress of training, step / steps, or of the step.
 
     Constant before its first point and after its last; two points at one progress are a jump.
 
     Attributes:
-        points: (share, progress) of each, both in [0, 1], progress non-decreasing.
+        points: (share, place) of each, both in [0, 1], places non-decreasing.
+        in_steps: whether places are steps, whole numbers of any size, and not progress.
 
     Raises:
-        UserError: a number out of its range, no points, or progress that falls.
+        UserError: a number out of its range, no points, or places that fall.
     """
 
     points: tuple[tuple[float, float], ...]
+    in_steps: bool = False
 
     def __post_init__(self) -> None:
-        inside = all(0 <= number <= 1 for point in self.points for number in point)
+        inside = all(0 <= share <= 1 for share, _ in self.points)
+        inside = inside and all(at >= 0 and (self.in_steps or at <= 1) for _, at in self.points)
         if not self.points or not inside:
             raise UserError(f"shares and progress must be in [0, 1], not {self}; write {_FORM}")
         if any(a > b for (_, a), (_, b) in pairwise(self.points)):
-            raise UserError(f"progress must not fall from one point to the next, as in {self}")
+            what = "steps" if self.in_steps else "progress"
+            raise UserError(f"{what} must not fall from one point to the next, as in {self}")
         object.__setattr__(self, "points", _fewest(self.points))
+        if len(self.points) == 1:
+            object.__setattr__(self, "in_steps", False)
 
     @classmethod
     def parse(cls, text: str) -> "Share":
         """Read ``0.3``, or ``share@progress`` points joined by ``/``: ``1@0/0.1@0.6``.
 
+        Or ``share@steps``: ``1@400steps/0@400steps``.
+
         Raises:
             UserError: it is not of that form, or a number is out of its range.
         """
-        points = []
+        points, units = [], set()
         for part in text.split("/"):
-            share, at, progress = part.partition("@")
+            share, at, place = part.partition("@")
+            in_steps = place.endswith(_STEPS)
+            units.add(in_steps)
+            number = place.removesuffix(_STEPS)
             try:
-                points.append((float(share), float(progress) if at else 0.0))
+                if in_steps and not (number.isascii() and number.isdecimal()):
+                    raise ValueError
+                points.append((float(share), float(number) if at else 0.0))
             except ValueError:
                 raise UserError(f"{text!r} is not {_FORM}") from None
             if not at and "/" in text:
                 raise UserError(f"{text!r}: {part!r} has no @progress; write {_FORM}")
-        return cls(tuple(points))
+        if len(units) > 1:
+            raise UserError(f"{text!r} has points at progress and at steps; write {_FORM}")
+        return cls(tuple(points), units.pop())
 
     def __str__(self) -> str:
         """As `parse` reads it; a constant as its number."""
         if len(self.points) == 1:
             return _number(self.points[0][0])
-        return "/".join(f"{_number(share)}@{_number(at)}" for share, at in self.points)
+        unit = _STEPS if self.in_steps else ""
+        return "/".join(f"{_number(share)}@{_number(at)}{unit}" for share, at in self.points)
 
     def at(self, step: int, steps: int) -> float:
         """The share at a step (counted from 0) of so many."""
-        return _interpolate([(share, at * steps) for share, at in self.points], step, after=True)
+        unit = 1 if self.in_steps else steps
+        return _interpolate([(share, at * unit) for share, at in self.points], step, after=True)
 
-    def limits(self, progress: float) -> tuple[float, float]:
-        """The shares just before and just after a progress."""
-        before, after = (_interpolate(self.points, progress, after=a) for a in (False, True))
+    def limits(self, place: float) -> tuple[float, float]:
+        """The shares just before and just after a place."""
+        before, after = (_interpolate(self.points, place, after=a) for a in (False, True))
         return before, after
 
     @property
@@ -76,17 +97,23 @@ class Share:
 def check_sum(shares: Mapping[str, Share], recipe: str) -> None:
     """Make sure that shares leave no less than nothing to what has the rest.
 
+    Where those at progress and those at steps meet depends on the run; there the first named have
+    what they ask for.
+
     Raises:
-        UserError: somewhere they add up to more than 1.
+        UserError: somewhere those at progress, or those at steps, add up to more than 1.
     """
-    places = {0.0, *(at for share in shares.values() for _, at in share.points)}
-    for progress in sorted(places):
-        before, after = map(sum, zip(*(s.limits(progress) for s in shares.values()), strict=True))
-        if max(before, after) > 1 + 1e-9:
-            raise UserError(
-                f"recipe {recipe!r}: the shares of {', '.join(shares)} add up to "
-                f"{max(before, after):g} at progress {progress:g}; at most 1"
-            )
+    for in_steps in (False, True):
+        some = [s for s in shares.values() if s.in_steps is in_steps or len(s.points) == 1]
+        places = {0.0, *(at for share in some for _, at in share.points)} if some else ()
+        for place in sorted(places):
+            before, after = map(sum, zip(*(s.limits(place) for s in some), strict=True))
+            if max(before, after) > 1 + 1e-9:
+                raise UserError(
+                    f"recipe {recipe!r}: the shares of {', '.join(shares)} add up to "
+                    f"{max(before, after):g} at {'step' if in_steps else 'progress'} {place:g}; at "
+                    "most 1"
+                )
 
 
 def _interpolate(points: Sequence[tuple[float, float]], place: float, *, after: bool) -> float:
