@@ -157,6 +157,10 @@ def start_from(config: Config, tokenizer: Tokenizer, folder: Path | None) -> Pre
         ) from None
     _check_length(config, network, name)
     if not causal:
+        if config.adapt.opening:
+            raise UserError(
+                f"adapt.opening: {name} is a masked language model, whose attention is open already"
+            )
         if config.corpus.attend == "document":
             raise UserError(
                 f"corpus.attend: {name} is a masked language model, whose attention goes over "
@@ -183,6 +187,7 @@ def start_from(config: Config, tokenizer: Tokenizer, folder: Path | None) -> Pre
             else None,
             causal=parse_recipe(config.recipe).causal,
             separator=tokenizer.separator_id if config.corpus.attend == "document" else None,
+            opening=config.adapt.opening,
         )
     if adapters:
         add_adapters(model, adapters, config.seed)
@@ -252,7 +257,9 @@ def check_adapt(config: Config) -> None:
         UserError: it is.
     """
     if config.init is None and config.adapt != AdaptConfig():
-        raise UserError("adapt.keep_shift and adapt.lora need init, a pretrained model")
+        raise UserError(
+            "adapt.keep_shift, adapt.opening and adapt.lora need init, a pretrained model"
+        )
 
 
 def _check_length(config: Config, network: Any, name: str) -> None:

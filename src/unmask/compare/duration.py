@@ -136,6 +136,7 @@ def _time_parts(config: Config, threads: int) -> tuple[float, float, float]:
             device=device,
             observers=observers,
             self_conditioning=model.self_conditioning,
+            opening=model.opening,
         )
         rate = learning_rate(number, train)
         take_step(state, loss, batches, train, step=number, learning_rate=rate)

@@ -148,6 +148,13 @@ class AdaptConfig(Section):
         description="A causal model goes on predicting each token at the position before it; "
         "otherwise at its own.",
     )
+    opening: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="A causal model's attention opens over this part of the steps: each token sees "
+        "more and more of what comes after it, at the end all. 0: all from the first step on.",
+    )
     lora: int = Field(
         0,
         ge=0,

@@ -17,6 +17,7 @@ def hidden_states(
     start: int | None,
     causal: bool,
     separator: int | None = None,
+    reach: Tensor | None = None,
 ) -> Tensor:
     """Hidden states of a causal network that attends both ways, or causally as it has learnt.
 
@@ -29,6 +30,8 @@ def hidden_states(
         causal: whether it attends causally.
         separator: stands between documents, and attention stays within them; None: it goes over
             all tokens.
+        reach: () int64, how far each token sees to its right where it is not causal; None: as far
+            as there is anything.
 
     Returns:
         (B, L, D); meaningless at padding.
@@ -44,6 +47,10 @@ def hidden_states(
     elif not causal:  # a mask of all queries and keys is taken as it is, in place of the causal one
         seen = x.new_ones(1, 1, dtype=torch.bool) if valid is None else valid
         mask = seen[:, None, None, :].expand(-1, 1, x.shape[1], x.shape[1])
+    if reach is not None and not causal:
+        place = torch.arange(x.shape[1], device=x.device)
+        assert mask is not None
+        mask = mask & (place[None, :] - place[:, None] <= reach)
     output = network(input_ids=x, attention_mask=mask, use_cache=False)
     states: Tensor = output.last_hidden_state
     return states[:, :length]

@@ -20,6 +20,7 @@ class Network(nn.Module, ABC):
             whole blocks.
         head: the projection onto the vocabulary.
         recompute: whether the backward pass computes each block again.
+        opening: the part of a training's steps over which attention opens to both sides.
         self_conditioning: whether a pass may be given the states of one before it.
     """
 
@@ -29,6 +30,7 @@ class Network(nn.Module, ABC):
     head: Head
     recompute: bool
     self_conditioning: bool = False
+    opening: float = 0.0
 
     @abstractmethod
     def forward(
@@ -40,6 +42,7 @@ class Network(nn.Module, ABC):
         predicted: Tensor | None = None,
         bounds: Bounds | None = None,
         conditioned: bool = True,
+        reach: Tensor | None = None,
     ) -> Tensor:
         """Compute the hidden states (B, L, D) of tokens x (B, L); see `Transformer`."""
 

@@ -121,6 +121,7 @@ class Outline(Pretrained):
         predicted: Tensor | None = None,
         bounds: Bounds | None = None,
         conditioned: bool = True,
+        reach: Tensor | None = None,
     ) -> Tensor:
         """Not to be run."""
         raise NotImplementedError
@@ -163,6 +164,7 @@ class MaskedLM(Pretrained):
         predicted: Tensor | None = None,
         bounds: Bounds | None = None,
         conditioned: bool = True,
+        reach: Tensor | None = None,
     ) -> Tensor:
         """Compute the hidden states that `head` turns into logits.
 
@@ -170,7 +172,8 @@ class MaskedLM(Pretrained):
             x: (B, L) int64 token ids.
             valid: (B, L) bool, False at padding, which stands at the right end; None: none.
             causal: must not be asked for.
-            predicted, bounds, conditioned: not needed; all states are computed, in one pass.
+            predicted, bounds, conditioned, reach: not needed; all states are computed, in one pass,
+                and attention is open already.
 
         Returns:
             (B, L, D); meaningless at padding.
@@ -205,6 +208,7 @@ class CausalLM(Pretrained):
         causal: whether it is left causal: the autoregressive baseline.
         separator: stands between documents, and attention stays within them; it is never predicted
             and must never be masked. None: attention goes over whole blocks.
+        opening: as of `unmask.model.network.Network`.
         never_predicted, vocab_size: as of `Pretrained`.
 
     Raises:
@@ -221,6 +225,7 @@ class CausalLM(Pretrained):
         start: int | None,
         causal: bool = False,
         separator: int | None = None,
+        opening: float = 0.0,
     ) -> None:
         layer = network.get_output_embeddings()
         _check_head(network, layer)
@@ -228,6 +233,7 @@ class CausalLM(Pretrained):
         never_predicted = [*never_predicted, *unpredicted]
         super().__init__(network.base_model, layer, never_predicted, vocab_size)
         self.start, self.causal, self.separator = start, causal, separator
+        self.opening = opening
         self._check_directions(type(network).__name__)
 
     def forward(
@@ -239,6 +245,7 @@ class CausalLM(Pretrained):
         predicted: Tensor | None = None,
         bounds: Bounds | None = None,
         conditioned: bool = True,
+        reach: Tensor | None = None,
     ) -> Tensor:
         """Compute the hidden states that `head` turns into logits.
 
@@ -246,6 +253,8 @@ class CausalLM(Pretrained):
             x: (B, L) int64 token ids.
             valid: (B, L) bool, False at padding, which stands at the right end; None: none.
             causal: whether to attend causally; None: as it was made.
+            reach: () int64, how far each token sees to its right while attention still opens; None:
+                as far as there is anything.
             predicted, bounds, conditioned: not needed; all states are computed, in one pass.
 
         Returns:
@@ -253,7 +262,13 @@ class CausalLM(Pretrained):
         """
         causal = self.causal if causal is None else causal
         return hidden_states(
-            self.network, x, valid, start=self.start, causal=causal, separator=self.separator
+            self.network,
+            x,
+            valid,
+            start=self.start,
+            causal=causal,
+            separator=self.separator,
+            reach=reach,
         )
 
     @torch.no_grad()

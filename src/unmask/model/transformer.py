@@ -107,6 +107,7 @@ class Transformer(Network):
         predicted: Tensor | None = None,
         bounds: Bounds | None = None,
         conditioned: bool = True,
+        reach: Tensor | None = None,
     ) -> Tensor:
         """Compute the hidden states that `head` turns into logits of the tokens at their places.
 
@@ -123,6 +124,7 @@ class Transformer(Network):
                 shape is constant, and nothing waits for the device to count.
             conditioned: whether a network with self-conditioning makes its first pass; see
                 `pass_blocks`.
+            reach: not for networks of unmask, which attend both ways from the start.
 
         Returns:
             (B, L, D) after the final norm; finite at padding and at states that were not asked

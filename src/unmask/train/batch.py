@@ -34,6 +34,7 @@ class Work(NamedTuple):
     asked: bool
     rates: Tensor
     conditioned: bool = False
+    reach: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Batch:
         counted: False of a sample that is another process's and weighs nothing here: it stands in
             for a pass that all processes have to make together.
         conditioned: whether a network with self-conditioning makes its first pass.
+        reach: () int64, how far each token sees to its right where it is not causal; None: as far
+            as there is anything.
     """
 
     objective: Objective
@@ -79,6 +82,7 @@ class Batch:
     last: bool
     counted: bool = True
     conditioned: bool = False
+    reach: Tensor | None = None
 
 
 def draw_batches(
@@ -93,6 +97,7 @@ def draw_batches(
     mine: Tensor | None = None,
     together: Sequence[Tensor] = (),
     self_conditioning: bool = False,
+    opening: float = 0.0,
 ) -> Iterator[Batch]:
     """Draw the blocks, mask rates and masks of a step, for one micro-batch after the other.
 
@@ -104,6 +109,7 @@ def draw_batches(
         together: the places that each process asks for, if all of them are to have micro-batches of
             the same number and kinds.
         self_conditioning: whether the network is one that makes a first pass in some steps.
+        opening: the part of the steps over which attention opens to both sides.
     """
     slots = torch.arange(config.batch_size)
     portions = recipe.portions(
@@ -143,7 +149,15 @@ def draw_batches(
         if not counted:
             batch = replace(batch, weights=torch.zeros_like(batch.weights), counted=False)
         last = number == len(micro_batches)
-        yield replace(batch, phase=phase, work=work, last=last, conditioned=conditioned)
+        batch = replace(batch, phase=phase, work=work, last=last, conditioned=conditioned)
+        yield replace(batch, reach=_reach(opening * config.steps, step, batch.x))
+
+
+def _reach(steps: float, step: int, x: Tensor) -> Tensor | None:
+    """How far tokens x (b, L) see to their right, in steps over which that grows to everything."""
+    if step >= steps:
+        return None
+    return send(torch.tensor(int(x.shape[1] * step / steps)), x.device)
 
 
 def makes_first_pass(seed: int, step: int) -> bool:

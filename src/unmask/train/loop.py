@@ -174,6 +174,7 @@ def train(  # noqa: PLR0912, PLR0915 - one page, top to bottom, on purpose
                 mine=mine,
                 together=together,
                 self_conditioning=model.self_conditioning,
+                opening=model.opening,
             )
             taken = take_step(
                 state,

@@ -64,6 +64,7 @@ class TrainingLoss(nn.Module):
         causal: bool,
         bounds: Bounds | None,
         conditioned: bool,
+        reach: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Weighted sum of the cross-entropies of the predicted positions, and each row's sum.
 
@@ -75,9 +76,17 @@ class TrainingLoss(nn.Module):
             causal: whether the network must not look ahead.
             bounds: of a batch, with which no shape depends on its masks; None: counted.
             conditioned: whether a network with self-conditioning makes its first pass.
+            reach: how far each token sees to its right while attention still opens; None: as far as
+                there is anything.
         """
         hidden = self.model(
-            inputs, valid, causal, predicted=predicted, bounds=bounds, conditioned=conditioned
+            inputs,
+            valid,
+            causal,
+            predicted=predicted,
+            bounds=bounds,
+            conditioned=conditioned,
+            reach=reach,
         )
         budget = None if bounds is None else bounds.predicted
         result: tuple[Tensor, Tensor] = self._loss(
@@ -126,6 +135,7 @@ def batch_loss(
                 objective.causal,
                 batch.bounds,
                 batch.conditioned,
+                batch.reach,
             )
         return Loss(value, nats, mask)
 

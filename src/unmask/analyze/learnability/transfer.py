@@ -142,6 +142,7 @@ def _train(
             step=step,
             device=device,
             self_conditioning=model.self_conditioning,
+            opening=model.opening,
         )
         take_step(state, loss, batches, config, step=step, learning_rate=learning_rate)
         on_step()
