@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from unmask.cost import cost_of
 from unmask.data.blocks import Blocks
 from unmask.model.config import ModelConfig
 from unmask.model.transformer import Transformer
@@ -113,6 +114,10 @@ def test_a_run_counts_its_first_passes_evaluates_and_samples(
     plain = {line["step"]: line["flops"] for line in lines if line["kind"] == "train"}
     more = [flops[n + 1] - flops.get(n, 0) - plain[n + 1] + plain.get(n, 0) for n in range(steps)]
     assert [x > 0 for x in more] == flags and min(more) == 0
+    if recipe == "ar":  # whose first passes all cost the same
+        cost = cost_of(opened.config, opened.tokenizer.vocab_size)
+        assert cost.flops == pytest.approx(plain[steps] + max(more) * steps / 2)
+        assert cost.parameters == sum(p.numel() for p in opened.model.parameters())
     status, text = unmask("evaluate", run, "--budget", 32 * 64)
     assert status == 0, text
     status, text = unmask("sample", run, "--num", 1, "--length", 8)

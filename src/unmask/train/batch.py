@@ -128,7 +128,7 @@ def draw_batches(
     n_tokens = sum(int(drawn.n_maskable(portion.sequences).sum()) for portion in portions)
     phases = {"causal" if p.objective.causal else "masked" for p in portions if len(p.slots)}
     phase = phases.pop() if len(phases) == 1 else "mixed"
-    # By whole steps, as published: no process and no micro-batch has to wait for another's pass.
+    # By whole steps: no process and no micro-batch has to wait for a pass that it does not make.
     conditioned = self_conditioning and makes_first_pass(seed, step)
     work = [
         Work(p.objective.causal, p.objective.masking.refines, p.t, conditioned) for p in portions
