@@ -45,7 +45,7 @@ def test_a_copy_of_the_process_leaves_the_lock_to_it(tmp_path: Path) -> None:
         if (child := os.fork()) == 0:
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
-        with locked(tmp_path, wait=False) as free:
-            assert not free
+        with locked(tmp_path, wait=False) as also:
+            assert not also
     with locked(tmp_path, wait=False) as free:
         assert free
