@@ -255,7 +255,8 @@ class TestStream:
 
         corpus = Corpus("deadly", (Shard("deadly", read),), (0,))
         stream = TextStream([corpus], Settings(Packing(ByteTokenizer(), 8, False, 4), 1))
-        with pytest.raises(UserError, match="a process that reads the stream has ended"):
+        told = pytest.raises(UserError, match="a process that reads the stream has ended")
+        with told, stream.reading():
             self.steps(stream, range(1), 2)
 
     def test_the_beginning_is_measured(self):

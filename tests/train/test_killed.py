@@ -145,11 +145,9 @@ STATE += ["--train.spike", 50, "--validation.every", 8, "--train.save-every", 4]
 STATE += ["--train.keep", 1, "--train.log-every", 3]
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(30, marks=pytest.mark.slow)])
-def test_killed_at_random_moments_it_ends_as_if_it_never_was(
-    kills: int, unmask: Call, small: list[str], tmp_path: Path
-) -> None:
-    chance, options = random.Random(kills), [*small, *STATE, "--train.steps", kills * 9]
+def killed_at_random(kills: int, unmask: Call, options: list[Any], tmp_path: Path) -> None:
+    """Train a run, and once more with kills at random moments; the ends are the same."""
+    chance, options = random.Random(kills), [*options, "--train.steps", kills * 9]
     whole = tmp_path / "whole"
     assert unmask("train", "--run", whole, *options)[0] == 0  # here: what forks has imported it all
     attempts = Attempts(tmp_path / "run", options)
@@ -181,6 +179,13 @@ def test_killed_at_random_moments_it_ends_as_if_it_never_was(
     assert attempts.end() == 0
     assert begun == kills * 9 or attempts.steps()[0] == begun
     assert_the_same(attempts.run, whole)
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(30, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_it_ends_as_if_it_never_was(
+    kills: int, unmask: Call, small: list[str], tmp_path: Path
+) -> None:
+    killed_at_random(kills, unmask, [*small, *STATE], tmp_path)
 
 
 def in_deleting(run: Path) -> None:

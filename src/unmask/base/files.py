@@ -116,6 +116,18 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+_LOCKS = set[int]()
+
+
+def _leave_locks() -> None:
+    """In a copy of a process: a lock ends with the process that took it, not with its workers."""
+    while _LOCKS:
+        os.close(_LOCKS.pop())
+
+
+os.register_at_fork(after_in_child=_leave_locks)
+
+
 @contextmanager
 def locked(folder: Path, *, wait: bool) -> Iterator[bool]:
     """Hold a folder against other processes until the block ends, or the process does.
@@ -124,6 +136,7 @@ def locked(folder: Path, *, wait: bool) -> Iterator[bool]:
         wait: until it is free; otherwise the value says whether it was.
     """
     descriptor = os.open(folder, os.O_RDONLY)
+    _LOCKS.add(descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         free = True
@@ -132,7 +145,9 @@ def locked(folder: Path, *, wait: bool) -> Iterator[bool]:
     try:
         yield free
     finally:
-        os.close(descriptor)
+        if descriptor in _LOCKS:  # else this is a copy of the process that holds it
+            _LOCKS.remove(descriptor)
+            os.close(descriptor)
 
 
 def sha256_of(path: Path) -> str:

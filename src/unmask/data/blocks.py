@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -169,6 +170,10 @@ class Blocks:
     def restore(self, tensors: Callable[[str], dict[str, Tensor]]) -> None:
         """Nothing to do."""
 
+    def reading(self) -> AbstractContextManager[None]:
+        """Nothing to do."""
+        return nullcontext()
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -235,6 +240,9 @@ class TrainingText(Protocol):
 
     def restore(self, tensors: Callable[[str], dict[str, Tensor]]) -> None:
         """Go on from a checkpoint, whose tensors ``tensors`` gives by the file's name."""
+
+    def reading(self) -> AbstractContextManager[None]:
+        """The block in which steps are asked for."""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ _LETTERS_AT_A_TIME = 2**20
 _WORTH_PROCESSES = 8  # groups: shorter texts are done before the processes have started
 _AHEAD = 2  # groups that wait for each process
 _TOKENIZERS_THREADS = "TOKENIZERS_PARALLELISM"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # to a run, whose workers leave them
 
 
 @dataclass(frozen=True)
@@ -192,16 +193,19 @@ def forking() -> BaseContext:
 
 
 @contextmanager
-def one_thread_each() -> Iterator[None]:
+def starting_workers() -> Iterator[None]:
     """Processes that start in this block encode with one thread each, as there is one for a core.
 
-    Threads of the tokenizers' library would also not survive the start.
+    Threads of the tokenizers' library would also not survive the start. Signals to all processes
+    wait until the block ends, and do not end one that is about to call `begin_worker`.
     """
     before = os.environ.get(_TOKENIZERS_THREADS)
     os.environ[_TOKENIZERS_THREADS] = "false"
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         if before is None:
             del os.environ[_TOKENIZERS_THREADS]
         else:
@@ -212,7 +216,7 @@ def one_thread_each() -> Iterator[None]:
 def _pool(tokenizer: Tokenizer, processes: int) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(processes, forking(), initializer=_begin, initargs=(tokenizer,))
     try:
-        with one_thread_each():
+        with starting_workers():
             pool.submit(os.getpid).result()  # with the first task all of them start
         yield pool
     except BrokenProcessPool:
@@ -235,7 +239,7 @@ def _begin(tokenizer: Tokenizer) -> None:
 def begin_worker() -> None:
     """Make this process one that lives for its parent: it leaves signals to it and ends with it."""
     os.environ[_TOKENIZERS_THREADS] = "false"
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 

@@ -1,13 +1,16 @@
 """Corpora from the Hugging Face hub, through `datasets`; its scripts are never run."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from unmask.base.errors import UserError
 from unmask.base.hub import loading
+from unmask.base.paths import exists
 from unmask.data.documents import Document, Documents, Shard, Shards, Source, digest
 from unmask.data.records import PLAIN, Fields
 
@@ -91,15 +94,28 @@ def hub_shards(options: HubOptions, spec: str, quiet: bool, fields: Fields = PLA
         UserError: as `open_hub`.
     """
     fields = replace(fields, text=options.field)
-    train = _stream(options, options.split, quiet, fields)
-    valid = _stream(options, options.valid, quiet, fields) if options.valid else ()
-    identity = digest("hf shards", 1, asdict(options), len(train), len(valid), *fields.key)
+    builder = _builder(options, quiet)
+    train = _stream(builder, options, options.split, quiet, fields)
+    valid = _stream(builder, options, options.valid, quiet, fields) if options.valid else ()
+    which = asdict(options) | {"revision": _state(builder, options.name)}
+    identity = digest("hf shards", 2, which, len(train), len(valid), *fields.key)
     return Shards(spec, identity, train, valid)
 
 
-def _stream(options: HubOptions, split: str, quiet: bool, fields: Fields) -> tuple[Shard, ...]:
-    rows = _loaded(options, split, quiet, streaming=True)
-    names = rows.column_names or list(next(iter(rows.take(1)), {}))
+def _state(builder: Any, name: str) -> Any:
+    """What tells one state of a dataset from another: its commit; of a folder names and sizes."""
+    if not exists(name):
+        return builder.hash
+    files = [Path(file) for of in (builder.config.data_files or {}).values() for file in of]
+    return [[os.path.relpath(file, name), file.stat().st_size] for file in files]
+
+
+def _stream(
+    builder: Any, options: HubOptions, split: str, quiet: bool, fields: Fields
+) -> tuple[Shard, ...]:
+    with _loading(options, split, quiet):
+        rows = builder.as_streaming_dataset(split=split)
+        names = rows.column_names or list(next(iter(rows.take(1)), {}))
     columns = fields.columns(names, f"the dataset {options.name!r}")
     n = rows.num_shards
     names = [f"the dataset {options.name!r}, split {split}, shard {k + 1} of {n}" for k in range(n)]
@@ -123,7 +139,7 @@ def _shard_texts(rows: Any, columns: list[str], fields: Fields, name: str) -> It
 
 
 def _split(options: HubOptions, split: str, spec: str, quiet: bool, fields: Fields) -> Documents:
-    rows = _loaded(options, split, quiet, streaming=False)
+    rows = _loaded(options, split, quiet)
     columns = fields.columns(rows.column_names, f"the dataset {options.name!r}")
     said = {key: value for key, value in asdict(options).items() if value or key != "data_dir"}
     # as before there was a data_dir
@@ -139,20 +155,35 @@ def _split(options: HubOptions, split: str, spec: str, quiet: bool, fields: Fiel
     return Documents(name, identity, read, lambda: number / max(len(rows), 1))
 
 
-def _loaded(options: HubOptions, split: str, quiet: bool, *, streaming: bool) -> Any:
+def _loaded(options: HubOptions, split: str, quiet: bool) -> Any:
     import datasets  # noqa: PLC0415
 
+    with _loading(options, split, quiet):
+        return datasets.load_dataset(options.name, split=split, **_arguments(options))
+
+
+def _builder(options: HubOptions, quiet: bool) -> Any:
+    import datasets  # noqa: PLC0415
+
+    with _loading(options, options.split, quiet):
+        return datasets.load_dataset_builder(options.name, **_arguments(options))
+
+
+def _arguments(options: HubOptions) -> dict[str, str | None]:
+    """What `datasets` calls them."""
+    return {
+        "name": options.config,
+        "revision": options.revision,
+        "data_dir": options.data_dir,
+    }
+
+
+@contextmanager
+def _loading(options: HubOptions, split: str, quiet: bool) -> Iterator[None]:
     config = f" and config {options.config}" if options.config else ""
     what = f"split {split}{config} of the dataset"
     with loading(options.name, what, "a dataset of the hub, or files, as a path"), _bars(quiet):
-        return datasets.load_dataset(
-            options.name,
-            options.config,
-            split=split,
-            revision=options.revision,
-            data_dir=options.data_dir,
-            streaming=streaming,
-        )
+        yield
 
 
 def _rows(rows: Any, columns: list[str], at_a_time: int) -> Iterator[dict[str, Any]]:

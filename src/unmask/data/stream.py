@@ -5,12 +5,15 @@ the lanes (`unmask.data.lanes`), and a step takes the next blocks of all lanes. 
 encodes and packs the lanes that its samples come from, in workers, ahead of the training.
 """
 
+import multiprocessing
 import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
+from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +24,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from unmask.base.errors import UserError
 from unmask.data.blocks import Blocks, Drawn, pack_in_memory
 from unmask.data.documents import Document
-from unmask.data.encode import begin_worker, cores, forking, one_thread_each
+from unmask.data.encode import begin_worker, cores, forking, starting_workers
 from unmask.data.lanes import Block, Corpus, Lane, Packing, Place
 from unmask.data.mixture import in_proportion
 from unmask.data.order import permutation
@@ -98,7 +101,8 @@ class TextStream:
         self._taken = np.zeros(settings.lanes, dtype=np.int64)  # of each lane, here
         self._places = [[Place() for _ in corpora] for _ in range(settings.lanes)]
         self._waiting: dict[int, deque[Block]] = {}
-        self._messages: Iterator[_Message] | None = None
+        self._messages: Any = None  # what the workers send, as an iterator of `_Message`
+        self._readers: list[BaseProcess] = []
 
     def step(self, seed: int, step: int, n: int, mine: Tensor) -> "Drawn":
         """The blocks of a step; steps are asked for in their order, each once.
@@ -191,7 +195,26 @@ class TextStream:
         self._blocks_before = int(found["blocks"])
         self._taken = found["taken"].numpy().copy()
         self._places = [[Place(*place) for place in lane] for lane in found["places"].tolist()]
-        self._messages = None
+        self._end()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """The block in which steps are asked for; what reads the stream ends with it.
+
+        Raises:
+            UserError: a worker was killed. The news comes at any moment, whatever the block does.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise UserError(
+                f"a process that reads the stream has ended ({str(error).splitlines()[0]}); "
+                "where memory ran out, choose a smaller corpus.shuffle or corpus.processes"
+            ) from error
+        finally:
+            self._end()
 
     # --- from the workers -----------------------------------------------------------------------
 
@@ -209,7 +232,9 @@ class TextStream:
             [int(self._taken[k]) for k in numbers],
             [self._places[k] for k in numbers],
         )
-        with one_thread_each(), warnings.catch_warnings():
+        self._end()
+        before = multiprocessing.active_children()
+        with starting_workers(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of more workers than cores: as they were asked for
             self._messages = iter(
                 DataLoader(
@@ -222,6 +247,19 @@ class TextStream:
                     worker_init_fn=_init_worker,
                 )
             )
+        self._readers = [p for p in multiprocessing.active_children() if p not in before]
+
+    def _end(self) -> None:
+        """End the workers, of which Python's end would wait for those that read on for ever.
+
+        An error's traceback can keep the iterator, so that dropping it is not enough, and torch has
+        no public way to end one.
+        """
+        if self._messages is not None:
+            self._messages._shutdown_workers()
+        for reader in self._readers:
+            reader.kill()  # one that waits for a disk or the network has not heard of it
+        self._messages, self._readers = None, []
 
     def _workers(self, lanes: int) -> int:
         """As many as can share the lanes evenly: so none runs ahead of the others."""
@@ -240,16 +278,7 @@ class TextStream:
 
     def _next(self, lane: int) -> Block:
         while not self._waiting[lane]:
-            assert self._messages is not None  # `_begin` comes first
-            try:
-                message = next(self._messages)
-            except RuntimeError as error:
-                if not str(error).startswith("DataLoader worker"):
-                    raise
-                raise UserError(
-                    f"a process that reads the stream has ended ({str(error).splitlines()[0]}); "
-                    "where memory ran out, choose a smaller corpus.shuffle or corpus.processes"
-                ) from error
+            message: _Message = next(self._messages)
             if message.error:
                 raise UserError(message.error)
             self._waiting[message.lane].extend(message.blocks)

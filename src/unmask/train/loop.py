@@ -155,6 +155,7 @@ def train(  # noqa: PLR0912, PLR0915 - one page, top to bottom, on purpose
     with (
         stop_on_signals(patient=patient) as stop,
         TrainingBar(console, config.steps, progress.step) as bar,
+        data.train.reading(),
     ):
         if progress.step == 0:
             progress = evaluate()  # where every curve begins
