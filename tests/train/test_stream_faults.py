@@ -362,10 +362,10 @@ def test_one_of_two_is_killed_and_others_go_on_in_other_numbers(
     kind: str, parallel: str, options: list[Any], source: Path, unmask: Call, tmp_path: Path
 ) -> None:
     options += [*kind_of(kind, source, tmp_path), "--train.batch-size", 17]
-    options += ["--train.save-every", 2, "--validation.every", 8, "--train.learning-rate", 1e-3]
+    options += ["--train.save-every", 4, "--validation.every", 4, "--train.learning-rate", 1e-3]
     run, whole = tmp_path / "run", tmp_path / "whole"
-    assert unmask("train", "--run", whole, *options, "--train.steps", 16)[0] == 0
-    together_options = ["--train.parallel", parallel, "--train.steps", 16]
+    assert unmask("train", "--run", whole, *options, "--train.steps", 32)[0] == 0
+    together_options = ["--train.parallel", parallel, "--train.steps", 32]
     processes = start(2, ["--run", run, *options, *together_options])
     while not checkpoint_steps(run / "checkpoints"):
         time.sleep(0.01)
@@ -374,10 +374,10 @@ def test_one_of_two_is_killed_and_others_go_on_in_other_numbers(
         process.join(timeout=60)
     assert [process.exitcode for process in processes] == [BAD_INPUT, -signal.SIGKILL]
     at = max(checkpoint_steps(run / "checkpoints"))
-    assert at < 16
+    assert at < 32
     more = ["--run", run, "--resume", "--train.parallel"]
-    assert together(3, *more, parallel, "--train.steps", min(at + 4, 16)) == [0] * 3
-    assert unmask("train", *more, "none", "--corpus.processes", 1, "--train.steps", 16)[0] == 0
-    assert_the_same_run(whole, run, 16)
-    a, b = (weights(folder, 16, "stream") for folder in (whole, run))
+    assert together(3, *more, parallel, "--train.steps", at + 4) == [0] * 3
+    assert unmask("train", *more, "none", "--corpus.processes", 1, "--train.steps", 32)[0] == 0
+    assert_the_same_run(whole, run, 32)
+    a, b = (weights(folder, 32, "stream") for folder in (whole, run))
     assert all(a[name].equal(b[name]) for name in a)
