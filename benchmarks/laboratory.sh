@@ -29,8 +29,7 @@ compare() { # FOLDER SEEDS RECIPES OPTIONS...
   shift 3
   "$python" -m unmask compare --preset laboratory --run "$runs/$folder" --recipes "$recipes" \
     --seeds "$seeds" --jobs 2 --train.steps 600 --train.compile --train.precision bf16 \
-    --train.save-every 200 --train.keep 9 --validation.every 50 --validation.draws 2 \
-    --model.no-zero-outputs "$@" # as the default was; where it is tried, the arm says so
+    --train.save-every 200 --train.keep 9 --validation.every 50 --validation.draws 2 "$@"
   "$python" -m unmask report "$runs/$folder" --blocks odd --format table >"$runs/$stage.md"
 }
 
@@ -53,8 +52,8 @@ wave+=,narrow+${m}convolution=2,ar,ar+${m}convolution=2+${t}optimizer=normuon
 zero=+${m}zero_outputs=true value=+${m}value_embedding=true
 near=+${m}convolution=2 nor=+${t}optimizer=normuon
 all=$zero$value$near$nor
-parts=fast$all,fast$value$near$nor,fast$zero$near$nor,fast$zero$value$nor,fast$zero$value$near
-parts+=,ar$all,ar$zero,standard,standard$zero
+parts=fast$zero,fast$all,fast$value$near$nor,fast$zero$near$nor,fast$zero$value$nor,fast$zero$value$near
+parts+=,ar,ar$zero,ar$all,standard,standard$zero
 
 for stage in ${@:-bpe combined-bpe bytes leaders-bpe leaders-bytes other-corpus other-rates \
   second-wave second-wave-seeds together together-seeds \

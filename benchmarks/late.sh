@@ -18,7 +18,7 @@ compare() { # FOLDER PRESET SEEDS RECIPES TOKENIZER [OPTIONS...]
   shift 4
   "$python" -m unmask compare --preset "$preset,laboratory" --run "$runs/$folder" --recipes "$recipes" \
     --seeds "$seeds" --jobs 2 --train.steps 600 --train.precision bf16 --train.save-every 600 \
-    --train.keep 1 --validation.every 50 --validation.draws 2 --model.no-zero-outputs "${books[@]}" "$@"
+    --train.keep 1 --validation.every 50 --validation.draws 2 "${books[@]}" "$@"
 }
 
 step() { # OPTIONS...

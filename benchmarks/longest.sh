@@ -16,7 +16,7 @@ compare() {
     --corpus.valid-source "$corpus/classics.valid.jsonl.xz" --corpus.tokenizer bpe:8192 \
     --train.steps 1500 --train.learning-rate 8e-3 --train.warmup-steps 20 --train.compile \
     --train.precision bf16 --train.save-every 250 --train.keep 20 \
-    --validation.every 100 --validation.draws 2 --model.no-zero-outputs "$@" # as it was then
+    --validation.every 100 --validation.draws 2 "$@"
 }
 compare --recipes "$arms" --seeds 1 --evaluate --quality.judge smollm2 --quality.num 16 \
   --quality.budget 40000 \

@@ -12,7 +12,7 @@ compare() { # NAME TOKENIZER STEPS EVERY RECIPES RATE WARMUP
     --corpus.source "$corpus/classics.train.jsonl.xz" \
     --corpus.valid-source "$corpus/classics.valid.jsonl.xz" --corpus.tokenizer "$2" \
     --train.steps "$3" --validation.every "$4" --train.compile --train.precision bf16 \
-    --train.learning-rate "$6" --train.warmup-steps "$7" --model.no-zero-outputs # as it was then
+    --train.learning-rate "$6" --train.warmup-steps "$7"
 }
 
 bells() { # MEAN:STD ... -> arms

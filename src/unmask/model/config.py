@@ -47,7 +47,7 @@ class ModelConfig(Section):
         "number of weights.",
     )
     zero_outputs: bool = Field(
-        True,
+        False,
         description="The last matrices of attention and feed-forward start at zero, so that every "
         "block begins by doing nothing.",
     )
