@@ -57,15 +57,7 @@ def small(corpus: Path) -> list[str]:
     """Options of a run that takes about a second: bytes, 2 layers of 32, blocks of 32."""
     return [
         *("--corpus.source", str(corpus), "--corpus.block-size", "32"),
-        *(
-            "--model.layers",
-            "2",
-            "--model.width",
-            "32",
-            "--model.heads",
-            "2",
-            "--model.no-zero-outputs",
-        ),
+        *("--model.layers", "2", "--model.width", "32", "--model.heads", "2"),
         *("--train.batch-size", "8", "--train.warmup-steps", "2"),
         *("--train.device", "cpu", "--train.precision", "fp32", "--train.optimizer", "adamw"),
         *("--validation.blocks", "16", "--validation.draws", "2", "--train.log-every", "1"),

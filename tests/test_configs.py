@@ -86,7 +86,7 @@ def small_cost(model: ModelConfig, train: TrainConfig, recipe: str = "standard")
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_state_is_counted_to_the_byte(optimizer: str) -> None:
-    shape = ModelConfig(zero_outputs=False, layers=3, width=32, heads=2)
+    shape = ModelConfig(layers=3, width=32, heads=2)
     model = Transformer(shape, 258)
     train = TrainConfig(optimizer=optimizer, ema=0.9)
     cost = small_cost(shape, train)
@@ -108,7 +108,7 @@ def test_the_state_is_counted_to_the_byte(optimizer: str) -> None:
 
 
 def test_what_blocks_keep_is_about_what_is_said() -> None:
-    shape = ModelConfig(zero_outputs=False, layers=3, width=256, heads=4)
+    shape = ModelConfig(layers=3, width=256, heads=4)
     model, kept = Transformer(shape, 258), dict[int, int]()
     cost = small_cost(shape, TrainConfig(batch_size=8, accumulation=4))
 
@@ -125,7 +125,7 @@ def test_what_blocks_keep_is_about_what_is_said() -> None:
 
 
 def test_a_recipe_costs_what_its_phases_do() -> None:
-    shape = ModelConfig(zero_outputs=False, layers=2, width=32, heads=2)
+    shape = ModelConfig(layers=2, width=32, heads=2)
     train = TrainConfig(steps=40, batch_size=8)
     cost = small_cost(shape, train, "fast:next-token=1@0.5/0@0.5")
     ones = torch.ones(8)

@@ -45,7 +45,7 @@ DECODINGS = [Decoding(), Decoding(0.7, 5, 0.9), Decoding(0.0)]
 
 
 def network(device: torch.device, causal: bool = False, late: int = 0) -> Transformer:
-    config = ModelConfig(zero_outputs=False, layers=1 + late, width=16, heads=2, late=late)
+    config = ModelConfig(layers=1 + late, width=16, heads=2, late=late)
     start = V if causal or late else None
     model = Transformer(config, V + 1, [V], mask_id=V, causal=causal, start=start, seed=1)
     generator = torch.Generator().manual_seed(2)

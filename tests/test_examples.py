@@ -64,9 +64,7 @@ class Logits(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.network = Transformer(
-            ModelConfig(zero_outputs=False, layers=1, width=16, heads=2), MASK + 1, (MASK,)
-        )
+        self.network = Transformer(ModelConfig(layers=1, width=16, heads=2), MASK + 1, (MASK,))
         with (
             torch.no_grad()
         ):  # the head starts at zero, which would leave the rest without gradient

@@ -25,7 +25,6 @@ def comparison_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train_here(patch)
     patch.setattr("unmask.plot.figure.draw", lambda *_: [])
     options = ["--corpus.source", str(texts), "--corpus.block-size", "32", "--model.layers", "1"]
-    options += ["--model.no-zero-outputs"]
     options += ["--model.width", "32", "--model.heads", "2", "--train.batch-size", "8"]
     options += ["--train.steps", "20", "--validation.every", "5", "--train.keep", "9"]
     options += ["--validation.blocks", "16", "--train.device", "cpu", "--train.warmup-steps", "2"]

@@ -116,15 +116,7 @@ def trained(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[.
         folder = tmp_path_factory.mktemp("run") / "run"
         small = [
             *("--corpus.source", str(texts), "--corpus.block-size", "32"),
-            *(
-                "--model.layers",
-                "2",
-                "--model.width",
-                "32",
-                "--model.heads",
-                "2",
-                "--model.no-zero-outputs",
-            ),
+            *("--model.layers", "2", "--model.width", "32", "--model.heads", "2"),
             *("--train.steps", "6", "--train.batch-size", "8", "--train.warmup-steps", "2"),
             *("--train.device", "cpu", "--train.precision", "fp32", "--train.optimizer", "adamw"),
             *("--train.learning-rate", "0.01", "--validation.blocks", "8"),

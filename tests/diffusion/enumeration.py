@@ -43,9 +43,7 @@ def random_transformer(
     vocab: int, *, causal: bool = False, head: float = 1.0, self_conditioning: bool = False
 ) -> Transformer:
     """A real network with an undeserved opinion; id ``vocab`` is its mask token."""
-    config = ModelConfig(
-        zero_outputs=False, layers=1, width=16, heads=2, self_conditioning=self_conditioning
-    )
+    config = ModelConfig(layers=1, width=16, heads=2, self_conditioning=self_conditioning)
     start = vocab if causal else None
     model = Transformer(config, vocab + 1, [vocab], causal=causal, start=start, seed=1)
     generator = torch.Generator().manual_seed(2)

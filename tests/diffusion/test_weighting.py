@@ -140,7 +140,7 @@ BLOCKS = Blocks(np.random.default_rng(0).integers(PREDICTABLE, size=(512, 20)), 
 
 
 def untrained(causal):
-    config = ModelConfig(zero_outputs=False, layers=1, width=16, heads=2)
+    config = ModelConfig(layers=1, width=16, heads=2)
     never = [PREDICTABLE, PREDICTABLE + 1]
     return Transformer(config, PREDICTABLE + 2, never, causal=causal, start=PREDICTABLE)
 

@@ -35,15 +35,7 @@ def trained(folder: Path, recipe: str, packing: str = "wrap") -> Path:
         (texts / f"{number:03}.txt").write_text(" ".join((WORDS * 6)[start : start + words]))
     options = [
         *("--corpus.source", str(texts), "--corpus.block-size", "32", "--corpus.packing", packing),
-        *(
-            "--model.layers",
-            "2",
-            "--model.width",
-            "32",
-            "--model.heads",
-            "2",
-            "--model.no-zero-outputs",
-        ),
+        *("--model.layers", "2", "--model.width", "32", "--model.heads", "2"),
         *("--train.steps", "40", "--train.batch-size", "8", "--train.warmup-steps", "2"),
         *("--train.device", "cpu", "--train.precision", "fp32", "--train.optimizer", "adamw"),
         *("--train.learning-rate", "0.01", "--validation.blocks", "8", "--validation.draws", "2"),

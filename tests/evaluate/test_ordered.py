@@ -20,9 +20,7 @@ V, L, MASK = 4, 4, 3
 @pytest.fixture(params=[False, True], ids=["plain", "self-conditioned"])
 def model(request: pytest.FixtureRequest) -> Transformer:
     """One with opinions, and three tokens."""
-    config = ModelConfig(
-        zero_outputs=False, layers=2, width=16, heads=2, self_conditioning=request.param
-    )
+    config = ModelConfig(layers=2, width=16, heads=2, self_conditioning=request.param)
     made = Transformer(config, V, [MASK])
     generator = torch.Generator().manual_seed(0)
     for weight in made.parameters():

@@ -8,7 +8,7 @@ from unmask.model.layers import Rotary
 from unmask.model.transformer import Transformer
 
 V, L = 30, 9
-CONFIG = ModelConfig(zero_outputs=False, layers=2, width=32, heads=2)
+CONFIG = ModelConfig(layers=2, width=32, heads=2)
 
 
 def model_of(causal):

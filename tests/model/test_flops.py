@@ -39,7 +39,7 @@ def counted(
 @pytest.mark.parametrize(("causal", "start"), [(False, False), (False, True), (True, True)])
 @pytest.mark.parametrize("recompute", [False, True])
 def test_they_are_counted_exactly(causal: bool, start: bool, recompute: bool) -> None:
-    config = ModelConfig(zero_outputs=False, layers=3, width=32, heads=2)
+    config = ModelConfig(layers=3, width=32, heads=2)
     k = torch.arange(1, B + 1) * (L // B)
     mask = torch.arange(L) < k[:, None]
     if causal:
@@ -53,7 +53,7 @@ def test_they_are_counted_exactly(causal: bool, start: bool, recompute: bool) ->
 @pytest.mark.parametrize(("late", "recompute"), [(1, False), (2, True), (3, False), (5, False)])
 def test_late_positions_cost_what_is_said_on_average(late: int, recompute: bool) -> None:
     """Wide enough for attention, whose spread over nothing is left out, to be little."""
-    config = ModelConfig(zero_outputs=False, layers=3, width=256, heads=4, late=late)
+    config = ModelConfig(layers=3, width=256, heads=4, late=late)
     generator = torch.Generator().manual_seed(1)
     rates = torch.linspace(0.3, 0.7, 64)
     mask = torch.rand(64, L, generator=generator) < rates[:, None]
@@ -64,7 +64,7 @@ def test_late_positions_cost_what_is_said_on_average(late: int, recompute: bool)
 
 
 def test_confidences_cost_a_forward_pass_before() -> None:
-    config = ModelConfig(zero_outputs=False, layers=2, width=32, heads=2)
+    config = ModelConfig(layers=2, width=32, heads=2)
     mask = torch.arange(L) < torch.arange(1, B + 1)[:, None] * (L // B)
     model = Transformer(config, V, [MASK], mask_id=MASK)
     with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter, torch.no_grad():

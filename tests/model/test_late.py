@@ -17,7 +17,7 @@ LAYERS = 4
 
 
 def network(late: int, seed: int = 0, **options: Any) -> Transformer:
-    config = ModelConfig(zero_outputs=False, layers=LAYERS, width=16, heads=2, late=late)
+    config = ModelConfig(layers=LAYERS, width=16, heads=2, late=late)
     model = Transformer(config, V, [MASK, START], mask_id=MASK, start=START, seed=seed, **options)
     torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(1))
     return model.double()
@@ -177,7 +177,7 @@ def test_more_than_the_bounds_is_refused() -> None:
 def test_it_has_to_know_its_tokens() -> None:
     for known in ({"mask_id": MASK}, {"start": START}):
         with pytest.raises(ValueError, match="a start symbol and the mask token"):
-            Transformer(ModelConfig(zero_outputs=False, late=1), V, **known)
+            Transformer(ModelConfig(late=1), V, **known)
 
 
 def test_recomputing_keeps_less_and_changes_no_gradient() -> None:

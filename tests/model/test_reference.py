@@ -9,7 +9,7 @@ from unmask.model.transformer import Transformer
 
 V = 50
 MASK_ID = V - 1
-CONFIG = ModelConfig(zero_outputs=False, layers=3, width=64, heads=4, rope_theta=500.0)
+CONFIG = ModelConfig(layers=3, width=64, heads=4, rope_theta=500.0)
 NAMES = {
     "attention_norm": "input_layernorm",
     "mlp_norm": "post_attention_layernorm",

@@ -11,7 +11,7 @@ from unmask.model.network import parameter_count
 from unmask.model.transformer import Transformer
 
 V = 40
-CONFIG = ModelConfig(zero_outputs=False, layers=2, width=32, heads=2)
+CONFIG = ModelConfig(layers=2, width=32, heads=2)
 NEVER = [38, 39]
 
 
@@ -73,7 +73,7 @@ def test_weights_depend_on_the_seed_alone():
 
 
 def test_initial_scales():
-    model = Transformer(ModelConfig(zero_outputs=False, layers=8, width=128), 500)
+    model = Transformer(ModelConfig(layers=8, width=128), 500)
     block = model.blocks[3]
     for weight, std in [
         (model.embedding.weight, 0.02),
@@ -185,7 +185,7 @@ def test_recomputing_blocks_keeps_less_and_changes_no_gradient(causal):
     valid = torch.arange(16) < torch.tensor([16, 9, 12])[:, None]
     kept, gradients = [], []
     for recompute in (False, True):
-        config = ModelConfig(zero_outputs=False, layers=6, width=32, heads=2)
+        config = ModelConfig(layers=6, width=32, heads=2)
         model = Transformer(config, 50, causal=causal, start=49 if causal else None)
         model.recompute = recompute
         sizes = {}

@@ -33,7 +33,7 @@ VARIANTS = {
 
 
 def config(**variant: object) -> ModelConfig:
-    return ModelConfig(**{"zero_outputs": False, **variant}, layers=4, width=32, heads=2)
+    return ModelConfig(layers=4, width=32, heads=2, **variant)
 
 
 def network(causal: bool = False, drawn: bool = True, **variant: object) -> Transformer:
@@ -131,7 +131,7 @@ def test_muon_has_no_convolution() -> None:
     ],
 )
 def test_the_early_middle_half_is_looped(layers: int, loops: int, passes: list[int]) -> None:
-    assert ModelConfig(zero_outputs=False, layers=layers, loops=loops).passes == passes
+    assert ModelConfig(layers=layers, loops=loops).passes == passes
 
 
 def test_loops_pass_the_same_blocks_again() -> None:

@@ -169,7 +169,7 @@ FEW = ("fast", "bell-anneal", "mirror")
 def test_an_old_recipe_trains_as_it_did(spec: str, folder: Path, unmask: Call) -> None:
     options = [
         *("--corpus.source", "rhymes", "--corpus.block-size", 32, "--corpus.valid-fraction", 0.15),
-        *("--model.layers", 1, "--model.width", 16, "--model.heads", 2, "--model.no-zero-outputs"),
+        *("--model.layers", 1, "--model.width", 16, "--model.heads", 2),
         *("--train.steps", 12, "--train.batch-size", 8, "--train.warmup-steps", 2),
         *("--train.optimizer", "muon", "--train.learning-rate", 8e-3, "--train.log-every", 1),
         *("--train.device", "cpu", "--train.precision", "fp32", "--validation.every", 12),

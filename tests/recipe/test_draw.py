@@ -92,9 +92,7 @@ def test_the_global_batch_is_our_own(recipe: str) -> None:
 @pytest.mark.parametrize("recipe", [*SERVED, MIXED])
 def test_the_loss_is_our_own(recipe: str) -> None:
     """From logits, and from hidden states; its gradients too."""
-    model = Transformer(
-        ModelConfig(zero_outputs=False, layers=1, width=16, heads=2), MASK + 1, (MASK,)
-    )
+    model = Transformer(ModelConfig(layers=1, width=16, heads=2), MASK + 1, (MASK,))
     nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
 
     def gradients(loss: Tensor) -> tuple[float, list[Tensor]]:

@@ -46,7 +46,7 @@ def blocks(seed: int = 0) -> Blocks:
 
 
 def network(causal: bool = False, late: int = 0) -> Transformer:
-    config = ModelConfig(zero_outputs=False, layers=2, width=16, heads=2, late=late)
+    config = ModelConfig(layers=2, width=16, heads=2, late=late)
     model = Transformer(config, V, [MASK], mask_id=MASK, causal=causal, start=MASK)
     generator = torch.Generator().manual_seed(0)
     for name, weight in model.named_parameters():

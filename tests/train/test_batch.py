@@ -44,7 +44,7 @@ def drawn(
 def gradients(
     recipe: str, padded: bool, parts: int, late: int = 0
 ) -> tuple[float, list[torch.Tensor]]:
-    config = ModelConfig(zero_outputs=False, layers=1 + late, width=16, heads=2, late=late)
+    config = ModelConfig(layers=1 + late, width=16, heads=2, late=late)
     named = parse_recipe(recipe)
     options = {"mask_id": MASK, "causal": named.causal, "start": MASK}
     model = Transformer(config, MASK + 1, (MASK,), **options).double()
@@ -219,9 +219,7 @@ def test_shorter_sequences_do_not_depend_on_who_draws_them() -> None:
 
 
 def test_what_is_behind_the_end_changes_nothing() -> None:
-    model = Transformer(
-        ModelConfig(zero_outputs=False, layers=2, width=16, heads=2), MASK + 1, (MASK,)
-    )
+    model = Transformer(ModelConfig(layers=2, width=16, heads=2), MASK + 1, (MASK,))
     torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
     (batch,) = drawn("bell", shorter=0.6)
     loss = batch_loss(model, MASK)

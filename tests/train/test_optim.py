@@ -41,7 +41,7 @@ def test_shapes_after_warm_up() -> None:
 
 
 def model() -> Transformer:
-    return Transformer(ModelConfig(zero_outputs=False, layers=2, width=16, heads=2), 11, (10,))
+    return Transformer(ModelConfig(layers=2, width=16, heads=2), 11, (10,))
 
 
 def step(network: Transformer, optimizers: list[torch.optim.Optimizer], seed: int) -> None:

@@ -283,7 +283,7 @@ def test_what_may_change_is_asked_of_one_function(run: Path) -> None:
 def test_the_weights_of_the_blocks_are_counted_without_making_them(
     layers: int, width: int, heads: int
 ) -> None:
-    config = ModelConfig(zero_outputs=False, layers=layers, width=width, heads=heads)
+    config = ModelConfig(layers=layers, width=width, heads=heads)
     with torch.device("cpu"):
         total, _ = parameter_count(Transformer(config, 11))
     assert total == config.block_parameters + 2 * 11 * width + width

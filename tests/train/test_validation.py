@@ -17,7 +17,7 @@ MASK = V
 
 def model(causal=False, late=0):
     start = MASK if causal or late else None
-    config = ModelConfig(zero_outputs=False, layers=2, width=16, heads=2, late=late)
+    config = ModelConfig(layers=2, width=16, heads=2, late=late)
     network = Transformer(config, V + 1, [MASK], mask_id=MASK, causal=causal, start=start)
     generator = torch.Generator().manual_seed(0)
     for name, weight in network.named_parameters():

@@ -22,9 +22,7 @@ V, L = 3, 4
 
 
 def network() -> Transformer:
-    model = Transformer(
-        ModelConfig(zero_outputs=False, layers=1, width=8, heads=2), V + 1, [V], seed=1
-    )
+    model = Transformer(ModelConfig(layers=1, width=8, heads=2), V + 1, [V], seed=1)
     generator = torch.Generator().manual_seed(2)
     model.head.weight.data = torch.randn(model.head.weight.shape, generator=generator)
     return model

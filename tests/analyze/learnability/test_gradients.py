@@ -24,9 +24,7 @@ LOW, HIGH = 0.25, 0.5
 
 def network() -> Transformer:
     """A real network with an undeserved opinion; id V is its mask token."""
-    model = Transformer(
-        ModelConfig(zero_outputs=False, layers=1, width=8, heads=2), V + 1, [V], seed=1
-    )
+    model = Transformer(ModelConfig(layers=1, width=8, heads=2), V + 1, [V], seed=1)
     generator = torch.Generator().manual_seed(2)
     for name, p in model.named_parameters():
         if name in ("embedding.weight", "head.weight"):

@@ -33,9 +33,7 @@ def start_of(model: Transformer, step: int = 0) -> Start:
 
 
 def network() -> Transformer:
-    return Transformer(
-        ModelConfig(zero_outputs=False, layers=1, width=32, heads=2), V + 1, [V], seed=1
-    )
+    return Transformer(ModelConfig(layers=1, width=32, heads=2), V + 1, [V], seed=1)
 
 
 def matrix(model: Transformer, start: Start, rate: float, **changes: int) -> Transfer:
