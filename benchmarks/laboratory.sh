@@ -55,6 +55,10 @@ all=$zero$value$near$nor
 parts=fast$zero,fast$all,fast$value$near$nor,fast$zero$near$nor,fast$zero$value$nor,fast$zero$value$near
 parts+=,ar,ar$zero,ar$all,standard,standard$zero
 
+# What the second wave had left out, each alone.
+alone=fast+${m}loops=2,fast+${m}self_conditioning=true,fast+${m}activation=relu2
+alone+=,fast+${t}embedding_rate=3,fast:next-token=1@0/0@0.6
+
 for stage in ${@:-bpe combined-bpe bytes leaders-bpe leaders-bytes other-corpus other-rates \
   second-wave second-wave-seeds together together-seeds \
   together-elsewhere convergence}; do
@@ -79,11 +83,12 @@ for stage in ${@:-bpe combined-bpe bytes leaders-bpe leaders-bytes other-corpus 
         *) compare second-wave 3 "$leaders" "${second[@]}" ;;
       esac
       ;;
-    together-elsewhere) # another vocabulary, and bytes; one seed
-      compare together-bpe 1 "fast,fast$zero,fast$all" "${bpe[@]}" --train.precision fp32 \
-        --train.no-compile
-      compare together-bytes 1 "fast,fast$zero,fast$all" "${bytes[@]}" --train.precision fp32 \
-        --train.no-compile
+    together-elsewhere) # another vocabulary, and bytes
+      here=(--train.precision bf16 --train.no-compile --train.save-every 600)
+      compare together-bpe 3 "fast,fast$zero,fast$all" "${bpe[@]}" "${here[@]}"
+      compare together-bytes 1 "fast,fast$zero,fast$all,ar" "${bytes[@]}" "${here[@]}"
+      compare alone-bpe 1 "fast,fast$zero,$alone,ar" "${bpe[@]}" "${here[@]}"
+      compare standard-bpe 3 "standard,standard$zero" "${bpe[@]}" "${here[@]}"
       ;;
     # To convergence: 0.2 million parameters on bytes, 20,000 steps of 16 x 128.
     convergence)
