@@ -2,8 +2,8 @@
 
     python benchmarks/cpt_task.py classics.valid.jsonl.xz tasks --num 120
 
-Each question is a passage of a document, and which of four stretches of the same document comes next.
-What chance gives is 0.25.
+Each question is a passage of a document, and which of four stretches of the same document comes
+next. What chance gives is 0.25.
 """
 
 import argparse

@@ -129,8 +129,15 @@ def test_from_a_run(
 
 
 BAD: list[tuple[list[Any], str]] = [
-    (["--init", "MODEL", "--model.late", 1], "--model.late, --model.shift and --model.self-cond"),
-    (["--init", "MODEL", "--model.self-conditioning"], "are for networks of unmask, not for"),
+    (["--init", "MODEL", "--model.late", 1], "--model.late: for networks of unmask, not for init"),
+    (["--init", "MODEL", "--model.self-conditioning"], "--model.self-conditioning: for networks"),
+    (
+        ["--init", "MODEL", "--model.convolution", 2, "--model.zero-outputs"],
+        "--model.convolution, --model.zero-outputs: for networks of unmask",
+    ),
+    (["--init", "MODEL", "--model.activation", "relu2"], "--model.activation: for networks"),
+    (["--init", "MODEL", "--model.loops", 2], "--model.loops: for networks"),
+    (["--init", "MODEL", "--model.value-embedding"], "--model.value-embedding: for networks"),
     (["--init", "BERT", "--recipe", "fast"], "trains autoregressively too, but .* is a masked"),
     (["--init", "MODEL", "--recipe", "ar", "--adapt.no-keep-shift"], "--adapt.keep-shift is off"),
     (["--init", "nowhere/model"], "no such|cannot load"),

@@ -8,7 +8,7 @@ import torch
 from unmask.base.errors import UserError
 from unmask.config import Config, with_options
 from unmask.data.tokenizers import HubTokenizer, Tokenizer, hub_tokenizer
-from unmask.model.config import AdaptConfig
+from unmask.model.config import AdaptConfig, ModelConfig
 from unmask.model.pretrained import (
     CausalLM,
     MaskedLM,
@@ -28,6 +28,8 @@ _NEW_TOKENS = 2
 """At most: a mask and a separator, which a tokenizer without them is given."""
 _SAME_TOKENS = 0.99
 """Of a model's tokens, what a tokenizer of one's own must keep: a few may have been renamed."""
+_SIZES = {"layers", "width", "heads", "rope_theta"}
+"""What a preset sets too; a network of `transformers` brings its own, so they are not read."""
 NETWORK = "network"
 """Folder of a run that holds the configuration of a network of `transformers`."""
 
@@ -98,10 +100,15 @@ def pretrained_name(config: Config) -> str | None:
 
 
 def _check_network(config: Config, name: str, causal: bool) -> None:
-    if config.model.late or config.model.shift or config.model.self_conditioning:
+    plain = ModelConfig()
+    asked = [
+        f"model.{field}"
+        for field in ModelConfig.model_fields
+        if field not in _SIZES and getattr(config.model, field) != getattr(plain, field)
+    ]
+    if asked:
         raise UserError(
-            "model.late, model.shift and model.self_conditioning are for networks of unmask, not "
-            "for init"
+            f"{', '.join(asked)}: for networks of unmask, not for init; {name} has its own network"
         )
     recipe = parse_recipe(config.recipe) if "auto" not in config.recipe else None
     if recipe is not None and recipe.start_symbol and not (causal and config.adapt.keep_shift):
