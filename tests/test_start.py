@@ -212,9 +212,10 @@ def test_what_cannot_be(
 @pytest.mark.slow
 def test_a_real_causal_model_starts_sane_and_learns(unmask: Call, tmp_path: Path) -> None:
     """A start near 29 nats, as others saw, would be a network that has lost what it knew."""
-    run, text = tmp_path / "run", tmp_path / "text.txt"
+    run, text = tmp_path / "run", tmp_path / "text.jsonl"
     story = "The old man walked down to the sea, and looked at the boats that came home. "
-    text.write_text((story * 6 + "\n\n") * 60)
+    chapters = [{"text": f"Chapter {i}. {story * 6}"} for i in range(60)]
+    text.write_text("".join(json.dumps(chapter) + "\n" for chapter in chapters))
     status, told = unmask(
         *("train", "--init", "smollm2", "--run", run, "--corpus.source", text),
         *("--recipe", "bell", "--train.steps", 8, "--validation.every", 8),

@@ -85,6 +85,20 @@ def test_the_mask_is_embedded_as_the_mean_of_all_tokens(tmp_path: Path) -> None:
     torch.testing.assert_close(weight[MASK], before.mean(dim=0))
 
 
+@pytest.mark.parametrize("kind", ["llama-untied", "qwen3"])
+def test_a_head_of_its_own_gets_the_mean_for_new_tokens(kind: str, tmp_path: Path) -> None:
+    network = load_causal_network(str(make(kind, tmp_path / "model")))
+    rows = network.get_input_embeddings().num_embeddings
+    before = network.get_output_embeddings().weight.clone()
+    with torch.no_grad():  # memory that was given back holds what would be found in new rows
+        torch.full((rows + 3, before.shape[1]), torch.nan)
+        make_room(network, rows + 3, [rows, rows + 1, rows + 2])
+    after = network.get_output_embeddings().weight
+    assert after is not network.get_input_embeddings().weight
+    assert torch.equal(after[:rows], before)
+    torch.testing.assert_close(after[rows:], before.mean(dim=0).expand(3, -1))
+
+
 def test_without_the_shift_a_token_is_predicted_at_its_place(tmp_path: Path) -> None:
     name = str(make("llama", tmp_path))
     kept, dropped = causal_lm(name), causal_lm(name, start=None)

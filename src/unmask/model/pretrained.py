@@ -469,18 +469,28 @@ def unlearnt(folder: str, causal: bool) -> Any:
 def make_room(network: Any, vocab_size: int, new: Sequence[int]) -> None:
     """Give new tokens, such as the mask, an embedding: the mean of all others.
 
+    A head of its own, not tied to the embedding, gets the mean of its other rows there:
+    `transformers` may leave rows that it adds to one as the memory was.
+
     Args:
-        network: changed in place; a tied head grows with its embedding.
+        network: changed in place; its head grows with its embedding.
         vocab_size: how many ids the tokenizer has.
         new: ids that the network has not met.
     """
-    embedding = network.get_input_embeddings()
-    known = min(embedding.num_embeddings, min(new, default=vocab_size))
-    mean = embedding.weight[:known].mean(dim=0)
-    if vocab_size > embedding.num_embeddings:
+    rows = network.get_input_embeddings().num_embeddings
+    known = min(rows, min(new, default=vocab_size))
+
+    def tables() -> list[Tensor]:
+        layers = network.get_input_embeddings(), network.get_output_embeddings()
+        weights = [layer.weight for layer in layers if layer is not None]
+        bias = getattr(layers[1], "bias", None)
+        return weights if bias is None else [*weights, bias]
+
+    means = [table[:known].mean(dim=0) for table in tables()]
+    if vocab_size > rows:
         network.resize_token_embeddings(vocab_size, mean_resizing=False)
-        embedding = network.get_input_embeddings()
-    embedding.weight[list(new)] = mean
+    for table, mean in zip(tables(), means, strict=True):
+        table[list(new)] = mean
 
 
 def add_adapters(model: Pretrained, rank: int, seed: int) -> None:
