@@ -169,7 +169,10 @@ def test_the_card_says_what_is_known(
     card = (model / "README.md").read_text()
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     (line,) = (r for r in lines if r["kind"] == "eval" and r["step"] == 2)
-    assert "with the recipe `bell`." in card and "| recipe in full | `bell:mean=0.5,std=" in card
+    assert (
+        "with the recipe `bell`." in card
+        and "| recipe in full | `bell:time=truncated-normal,mean=0.5,std=" in card
+    )
     assert f"{line['nelbo']:.4f} ± {line['stderr']:.4f} nats per token" in card
     assert json.loads((run / "corpus.json").read_text())["sha256"] in card
     assert (
