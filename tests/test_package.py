@@ -103,8 +103,11 @@ def test_the_wheel_holds_package_and_data_and_nothing_else(wheel: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_runs_without_the_sources(wheel: Path, tmp_path: Path) -> None:
+def test_the_wheel_runs_without_the_sources(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In an environment of its own that borrows only the dependencies from this one."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # it would come before what is installed
     home = tmp_path / "venv"
     venv.create(home, with_pip=False)
     python = home / "bin" / "python"
