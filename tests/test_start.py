@@ -128,16 +128,30 @@ def test_from_a_run(
     assert load_config(second / "config.yaml").model.width == 32
 
 
+def test_a_part_that_a_run_has_not_is_refused(
+    unmask: Call, small: list[str], options: list[object], tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    few = ["--train.steps", 2, "--model.convolution", 1]
+    assert unmask("train", "--run", first, *small, "--recipe", "bell", *few)[0] == 0
+    start = ["train", "--init", first, "--run", second, *options, "--recipe", "bell"]
+    status, text = unmask(*start, "--model.convolution", 2, "--model.loops", 2)
+    assert status == BAD_INPUT and not second.exists()
+    assert "--model.convolution, --model.loops: with init the network is that of" in text
+    assert unmask(*start, "--model.convolution", 1, "--train.steps", 2)[0] == 0
+
+
 BAD: list[tuple[list[Any], str]] = [
-    (["--init", "MODEL", "--model.late", 1], "--model.late: for networks of unmask, not for init"),
-    (["--init", "MODEL", "--model.self-conditioning"], "--model.self-conditioning: for networks"),
     (
         ["--init", "MODEL", "--model.convolution", 2, "--model.zero-outputs"],
-        "--model.convolution, --model.zero-outputs: for networks of unmask",
+        "--model.convolution, --model.zero-outputs: with init the network is that of .*MODEL,",
     ),
-    (["--init", "MODEL", "--model.activation", "relu2"], "--model.activation: for networks"),
-    (["--init", "MODEL", "--model.loops", 2], "--model.loops: for networks"),
-    (["--init", "MODEL", "--model.value-embedding"], "--model.value-embedding: for networks"),
+    (["--init", "MODEL", "--model.late", 1], "--model.late: with init"),
+    (["--init", "MODEL", "--model.shift"], "--model.shift: with init"),
+    (["--init", "MODEL", "--model.self-conditioning"], "--model.self-conditioning: with init"),
+    (["--init", "MODEL", "--model.activation", "relu2"], "--model.activation: with init"),
+    (["--init", "MODEL", "--model.loops", 2], "--model.loops: with init"),
+    (["--init", "MODEL", "--model.value-embedding"], "--model.value-embedding: with init"),
     (["--init", "BERT", "--recipe", "fast"], "trains autoregressively too, but .* is a masked"),
     (["--init", "MODEL", "--recipe", "ar", "--adapt.no-keep-shift"], "--adapt.keep-shift is off"),
     (["--init", "nowhere/model"], "no such|cannot load"),

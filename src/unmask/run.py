@@ -41,6 +41,7 @@ from unmask.recipe.parse import is_auto, parse_recipe, short_spelling, with_bell
 from unmask.start import (
     NETWORK,
     check_adapt,
+    check_parts,
     is_run,
     pretrained_name,
     save_structure,
@@ -255,12 +256,13 @@ def settle_start(config: Config) -> Config:
         UserError: there is no such model, or it cannot do what the rest of the configuration asks.
     """
     check_adapt(config)
-    if config.init is None:
+    name = config.init
+    if name is None:
         return config
-    if not is_run(config.init):
+    if not is_run(name):
         return settle_pretrained(config)
-    before = load_config(Path(config.init) / "config.yaml")
-    kept = Path(config.init) / ("" if is_export(Path(config.init)) else "tokenizer")
+    before = load_config(Path(name) / "config.yaml")
+    kept = Path(name) / ("" if is_export(Path(name)) else "tokenizer")
     own_bytes = isinstance(saved_tokenizer(kept), ByteTokenizer)
     config = with_options(config, {"corpus.tokenizer": "bytes" if own_bytes else str(kept)})
     if pretrained_name(config) is not None:
@@ -268,11 +270,13 @@ def settle_start(config: Config) -> Config:
     shift = predicts_before_place(before)
     if parse_recipe(config.recipe).start_symbol and not shift:
         raise UserError(
-            f"init: the run {config.init} predicts tokens at their own places, and recipe "
+            f"init: the run {name} predicts tokens at their own places, and recipe "
             f"{config.recipe.partition(':')[0]} at the place before; valid: a recipe without "
             "next-token"
         )
-    return with_options(config, {"model": {**before.model.model_dump(), "shift": shift}})
+    network = before.model.model_copy(update={"shift": shift})
+    check_parts(config, network, name)
+    return with_options(config, {"model": network.model_dump()})
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ _NEW_TOKENS = 2
 _SAME_TOKENS = 0.99
 """Of a model's tokens, what a tokenizer of one's own must keep: a few may have been renamed."""
 _SIZES = {"layers", "width", "heads", "rope_theta"}
-"""What a preset sets too; a network of `transformers` brings its own, so they are not read."""
+"""What presets set too; a network that ``init`` brings has its own, so they are not read."""
 NETWORK = "network"
 """Folder of a run that holds the configuration of a network of `transformers`."""
 
@@ -99,17 +99,34 @@ def pretrained_name(config: Config) -> str | None:
     return str(kept) if kept.is_dir() else None
 
 
-def _check_network(config: Config, name: str, causal: bool) -> None:
+def check_parts(config: Config, network: ModelConfig, name: str) -> None:
+    """Make sure that nothing is asked of a network that ``init`` brings and it does not have.
+
+    Sizes are not looked at, for presets set them too.
+
+    Args:
+        config: what is asked.
+        network: what there is.
+        name: of the model or run that brings it.
+
+    Raises:
+        UserError: a part is asked for that is another there.
+    """
     plain = ModelConfig()
     asked = [
-        f"model.{field}"
-        for field in ModelConfig.model_fields
-        if field not in _SIZES and getattr(config.model, field) != getattr(plain, field)
+        f"model.{part}"
+        for part in ModelConfig.model_fields
+        if part not in _SIZES
+        and getattr(config.model, part) not in (getattr(plain, part), getattr(network, part))
     ]
     if asked:
         raise UserError(
-            f"{', '.join(asked)}: for networks of unmask, not for init; {name} has its own network"
+            f"{', '.join(asked)}: with init the network is that of {name}, and stays as it is"
         )
+
+
+def _check_network(config: Config, name: str, causal: bool) -> None:
+    check_parts(config, ModelConfig(), name)
     recipe = parse_recipe(config.recipe) if "auto" not in config.recipe else None
     if recipe is not None and recipe.start_symbol and not (causal and config.adapt.keep_shift):
         why = "adapt.keep_shift is off" if causal else f"{name} is a masked language model"
