@@ -15,12 +15,12 @@ mkdir -p "$runs"
   (xz -dc "$corpus/classics.train.jsonl.xz" || true) | head -c 12000000 | sed '$d' >"$runs/cpt.train.jsonl"
 "$python" benchmarks/cpt_task.py "$corpus/classics.valid.jsonl.xz" "$runs/cpt-tasks" --num 120
 
-"$python" -m unmask compare --init smollm2 --run "$runs/cpt" \
+"$python" -m unmask compare --init smollm2 --run "$runs/cpt-120" \
   --recipes 'standard,bell,bell:next-token=1@0/0@0.5,ar' --jobs "${JOBS:-1}" "${books[@]}" \
   --train.steps 120 --train.batch-size 8 --train.learning-rate 1e-4 --train.warmup-steps 10 \
   --train.precision bf16 --train.save-every 120 --train.keep 1 \
   --validation.every 20 --validation.blocks 64 --validation.draws 2
-"$python" -m unmask report "$runs/cpt" --format table >"$runs/cpt-table.md"
+"$python" -m unmask report "$runs/cpt-120" --format table >"$runs/cpt-table.md"
 
 # Before: a step at a learning rate that changes no weight.
 for recipe in bell ar; do
@@ -30,7 +30,7 @@ for recipe in bell ar; do
       --train.steps 1 --train.batch-size 1 --train.learning-rate 1e-30 \
       --validation.blocks 64 --validation.draws 2
 done
-for run in "$runs"/cpt-before-* "$runs"/cpt/*/seed-0; do
+for run in "$runs"/cpt-before-* "$runs"/cpt-120/*/seed-0; do
   name=${run#"$runs/"} && result="$runs/cpt-task-${name//\//_}.json"
   [ -e "$result" ] || "$python" -m unmask evaluate tasks "$run" what_comes_next \
     --include-path "$runs/cpt-tasks" --draws 4 --batch-size 16 --json >"$result.part"
